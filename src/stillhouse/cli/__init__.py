@@ -1,0 +1,82 @@
+"""The command line: `stillhouse VERB`. Each verb has a file of its own."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from stillhouse import __version__
+from stillhouse.core.errors import StillhouseError
+
+VERBS = {
+    "import": "import_verb",
+    "ledger": "ledger_verb",
+    "tasks": "tasks_verb",
+    "distil": "distil_verb",
+    "replay": "replay_verb",
+    "plan": "plan_verb",
+    "report": "report_verb",
+    "demo": "demo_verb",
+    "completion": "completion_verb",
+}
+
+
+class Verbs(click.Group):
+    """Loads a verb's file when it is called: `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of a first walk through them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"stillhouse.cli.{VERBS[cmd_name]}")
+        command: click.Command = module.verb
+        return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--db",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("stillhouse.db"),
+    show_default=True,
+    envvar="STILLHOUSE_DB",
+    help="The database file; made by `import` where there is none.",
+)
+@click.version_option(__version__, prog_name="stillhouse")
+@click.pass_context
+def cli(ctx: click.Context, db: Path) -> None:
+    """Keep the books on AI spend, and distil the repetitive part of it.
+
+    \b
+    A first walk:
+      stillhouse import calls.jsonl     a log of LLM calls goes into the books
+      stillhouse ledger                 what was spent, by model, task, team, day
+      stillhouse tasks                  the narrow tasks that repeat
+      stillhouse distil TASK            a student with a certificate, or a refusal
+      stillhouse plan TASK              does it pay, and what would change the answer
+    """
+    ctx.obj = db
+
+
+def main() -> None:
+    """Run; a failure is one sentence on standard error and exit code 2."""
+    try:
+        cli.main(prog_name="stillhouse", standalone_mode=False)
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(2)
+    except StillhouseError as failed:
+        click.echo(f"stillhouse: {failed}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stillhouse: interrupted; what was finished is kept", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

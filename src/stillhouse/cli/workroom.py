@@ -1,0 +1,100 @@
+"""What several verbs need: a task by name, its rows, its newest version, its student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from stillhouse.core.books import Job, JobKind
+from stillhouse.core.errors import CallerError
+from stillhouse.core.learning import Certificate, Policy, Refusal, Task
+from stillhouse.core.traffic import Completion, Tags
+from stillhouse.distillation.answers import normalise_label, read_answer
+from stillhouse.distillation.dataset import Answered
+from stillhouse.flows.replay import Recorded
+from stillhouse.store.sqlite import SqliteStore
+
+GROUPS = ("customer", "feature", "team", "region")
+
+
+def known_task(store: SqliteStore, name: str) -> Task:
+    """The task of this name; CallerError with the names there are."""
+    tasks = {task.name: task for task in store.tasks()}
+    if name not in tasks:
+        there = ", ".join(tasks) if tasks else "none yet; run `stillhouse tasks` first"
+        raise CallerError(f"there is no task {name!r}; found so far: {there}")
+    return tasks[name]
+
+
+def answered_rows(store: SqliteStore, task: str, group_by: str = "") -> list[Answered]:
+    """The answered requests of a task in time order, with the declared group of each."""
+    tags = {e.exchange_id: e.tags for e in store.exchanges(task=task)} if group_by else {}
+    return [
+        Answered(
+            row.exchange_id,
+            row.text,
+            read_answer(Completion(row.answer, row.tool, row.tool_arguments)).value,
+            getattr(tags.get(row.exchange_id, Tags()), group_by) if group_by else "",
+        )
+        for row in store.task_rows(task)
+    ]
+
+
+def recorded_rows(store: SqliteStore, task: str, without: frozenset[str]) -> Iterator[Recorded]:
+    """The rows of a task as a replay wants them, less those named."""
+    for row in store.task_rows(task):
+        if row.exchange_id not in without:
+            label = normalise_label(row.answer)
+            yield Recorded(
+                row.exchange_id, row.at_us, row.text, label, row.latency_ms, row.billed_pico
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a task stands: its newest version with a verdict, and all its jobs."""
+
+    task: str
+    version: int
+    recipe: str
+    student: str
+    verdict: Certificate | Refusal | None
+    jobs: tuple[Job, ...]
+
+    @property
+    def latest_jobs(self) -> list[Job]:
+        """The jobs of the newest version."""
+        return [job for job in self.jobs if job.detail.get("version") == str(self.version)]
+
+    def policy(self) -> Policy:
+        """The policy that the certificate allows; CallerError where there is none."""
+        if not isinstance(self.verdict, Certificate):
+            why = self.verdict.sentence if self.verdict else "nobody has tried yet"
+            raise CallerError(
+                f"no student of {self.task} is certified ({why}); run `stillhouse distil "
+                f"{self.task}`"
+            )
+        return Policy(self.task, self.verdict.student, self.verdict.threshold, self.version)
+
+
+def standing(store: SqliteStore, task: str) -> Standing:
+    """Where a task stands."""
+    versions = store.versions(task)
+    jobs = store.jobs(task)
+    if not versions:
+        return Standing(task, 0, "", "", None, jobs)
+    last = versions[-1]
+    return Standing(task, last.version, last.recipe, last.student, last.verdict, jobs)
+
+
+def members(store: SqliteStore, jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """Which rows the newest version was trained, calibrated and tested on."""
+    for job in reversed(jobs):
+        if job.kind is JobKind.CALIBRATE and "membership" in job.detail:
+            content: dict[str, list[str]] = orjson.loads(
+                store.get_artefact(job.detail["membership"])
+            )
+            return {name: content[name] for name in ("train", "calibration", "test")}
+    return {"train": [], "calibration": [], "test": []}

@@ -1,0 +1,1 @@
+"""The nouns and Protocols: standard library only, no behaviour beyond their own invariants."""

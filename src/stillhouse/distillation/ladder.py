@@ -1,0 +1,116 @@
+"""Climbs from the cheapest recipe to the dearest, and says which one to certify.
+
+Nothing here sees a calibration or test row: rungs are compared on training rows held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from stillhouse.core.learning import Row, Target, TrainSet
+from stillhouse.core.ports import Recipe, Rehearsal, Student
+from stillhouse.risk.certificate import grid, reachable_accept_rate
+from stillhouse.risk.evidence import Floats
+
+WORTH_CLIMBING = 0.002
+"""A dearer recipe must be forecast to accept this much more than the cheaper one."""
+CURVE_SHARES = (0.125, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One recipe and what its rehearsal says: agreement, and the accept rate to hope for.
+
+    `scores` and `disagreements` are of shape [held out rows]; `levels` is the grid of thresholds
+    that the gate will walk.
+    """
+
+    recipe: str
+    rehearsal: Rehearsal
+    scores: Floats
+    disagreements: npt.NDArray[np.bool_]
+    levels: Floats
+    agreement: float
+    forecast_accept_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What a share of the training rows would have given."""
+
+    rows: int
+    agreement: float
+    forecast_accept_rate: float
+
+
+def rung(
+    recipe: str,
+    rehearsal: Rehearsal,
+    held_out: Sequence[Row],
+    labels: Sequence[str],
+    target: Target,
+    delta: float,
+) -> Rung:
+    """Judge a rehearsal."""
+    logits = np.asarray(rehearsal.logits, dtype=np.float64)
+    best = logits.argmax(axis=1)
+    scores = special.softmax(logits, axis=1)[np.arange(len(best)), best]
+    wrong = np.array([labels[b] != row.label for b, row in zip(best, held_out, strict=True)])
+    return Rung(
+        recipe=recipe,
+        rehearsal=rehearsal,
+        scores=scores,
+        disagreements=wrong,
+        levels=grid(scores),
+        agreement=1 - float(wrong.mean()),
+        forecast_accept_rate=reachable_accept_rate(scores, wrong, target.max_risk, delta),
+    )
+
+
+def chosen(rungs: Sequence[Rung]) -> Rung:
+    """The rung to certify: the forecast decides, then agreement; a dearer one must earn it."""
+    best = rungs[0]
+    for higher in rungs[1:]:
+        gain = higher.forecast_accept_rate - best.forecast_accept_rate
+        nothing_yet = best.forecast_accept_rate == 0 and higher.forecast_accept_rate == 0
+        if gain >= WORTH_CLIMBING or (nothing_yet and higher.agreement > best.agreement):
+            best = higher
+    return best
+
+
+def fit(
+    name: str,
+    recipes: Mapping[str, Recipe],
+    rehearsals: Mapping[str, Rehearsal],
+    train: TrainSet,
+    labels: tuple[str, ...],
+    seed: int,
+) -> Student:
+    """Fit a recipe on all training rows, its voices first."""
+    recipe = recipes[name]
+    below = {v: fit(v, recipes, rehearsals, train, labels, seed) for v in recipe.voices}
+    return recipe.fit(train, labels, seed, rehearsals[name], below)
+
+
+def rehearse(
+    name: str,
+    recipes: Mapping[str, Recipe],
+    train: TrainSet,
+    held_out: TrainSet,
+    labels: tuple[str, ...],
+    seed: int,
+) -> Rehearsal:
+    """Rehearse a recipe alone, its voices first: a point of the learning curve."""
+    recipe = recipes[name]
+    below = {v: rehearse(v, recipes, train, held_out, labels, seed) for v in recipe.voices}
+    return recipe.rehearse(train, held_out, labels, seed, below)
+
+
+def first_share(train: TrainSet, share: float) -> TrainSet:
+    """The first rows in time, as a young log would have held them."""
+    return TrainSet(train.rows[: max(1, round(share * len(train.rows)))])

@@ -1,0 +1,1 @@
+"""Who answers: the cascade and the shadow coin."""

@@ -1,0 +1,209 @@
+"""Reading traffic back as nouns, in time order, a row at a time: memory stays flat."""
+
+# ruff: noqa: S608 (SQL is put together from this room's own words; values are always bound)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import orjson
+
+from stillhouse.core.money import Paid
+from stillhouse.core.traffic import (
+    INPUT_LEAVES,
+    LEAVES,
+    OUTPUT_LEAVES,
+    Attempt,
+    AttemptKind,
+    Completion,
+    Evidence,
+    Exchange,
+    Message,
+    Request,
+    Tags,
+    Usage,
+)
+from stillhouse.store.connection import Database
+from stillhouse.store.interning import REMEMBERED
+
+
+class TaskRow(NamedTuple):
+    """One exchange of a task: the variable text that was asked, the answer, what it took."""
+
+    exchange_id: str
+    at_us: int | None
+    text: str
+    answer: str
+    tool: str
+    tool_arguments: str
+    model: str
+    latency_ms: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    billed_pico: int | None
+
+
+_EXCHANGE = (
+    "e.id, lower(hex(e.exchange_id)), e.messages, e.tools, e.response_format, e.answer, e.tool, "
+    "e.tool_arguments, e.finish, e.extra, e.tag_set"
+)
+_ATTEMPT = (
+    "a.id, a.attempt_id, a.route, a.at_us, a.ok, a.latency_ms, a.reported_pico, "
+    "a.reported_currency, " + ", ".join(f"a.{leaf}" for leaf in LEAVES)
+)
+_TOTALS = (
+    f"sum({' + '.join(f'a.{leaf}' for leaf in INPUT_LEAVES)}), "
+    f"sum({' + '.join(f'a.{leaf}' for leaf in OUTPUT_LEAVES)}), "
+    "sum((SELECT sum(billed_pico) FROM charges WHERE attempt = a.id))"
+)
+_FILTERS = {
+    "task": "e.id IN (SELECT exchange FROM task_rows JOIN tasks t ON t.id = task_rows.task "
+    "WHERE name = ?)",
+    "model": "EXISTS (SELECT 1 FROM attempts m JOIN routes r ON r.id = m.route "
+    "WHERE m.exchange = e.id AND model = ?)",
+    "since_us": "e.at_us >= ?",
+    "until_us": "e.at_us < ?",
+}
+
+
+class Reading:
+    """The reading side of the traffic."""
+
+    _database: Database
+
+    def exchanges(
+        self,
+        *,
+        task: str | None = None,
+        model: str | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
+    ) -> Iterable[Exchange]:
+        """Exchanges in time order (those without a time first, as they came).
+
+        They are streamed, and read anew by every `iter()`; texts that repeat are one object in
+        memory. `task` is the name of a task that rows were assigned to; `since_us` is inclusive,
+        `until_us` is not.
+        """
+        given = {"task": task, "model": model, "since_us": since_us, "until_us": until_us}
+        return Exchanges(
+            self._database, {name: value for name, value in given.items() if value is not None}
+        )
+
+    def task_rows(self, task: str) -> Iterator[TaskRow]:
+        """Stream the rows of a task in time order."""
+        for row in self._database.rows(
+            "SELECT lower(hex(e.exchange_id)), e.at_us, slot, e.answer, e.tool, e.tool_arguments, "
+            f"coalesce(model, ''), sum(a.latency_ms), {_TOTALS} "
+            "FROM tasks t JOIN task_rows ON task_rows.task = t.id "
+            "JOIN exchanges e ON e.id = task_rows.exchange "
+            "LEFT JOIN attempts a ON a.exchange = e.id LEFT JOIN routes r ON r.id = a.route "
+            "WHERE name = ? GROUP BY e.id ORDER BY e.at_us, e.id",
+            task,
+        ):
+            yield TaskRow(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """Exchanges that pass the filters, read from the file whenever they are iterated."""
+
+    _database: Database
+    _wanted: Mapping[str, str | int]
+
+    def __iter__(self) -> Iterator[Exchange]:
+        conditions = ["1", *(_FILTERS[name] for name in self._wanted)]
+        rows = self._database.rows(
+            f"SELECT {_EXCHANGE}, {_ATTEMPT} FROM exchanges e "
+            "LEFT JOIN attempts a ON a.exchange = e.id "
+            f"WHERE {' AND '.join(conditions)} ORDER BY e.at_us, e.id, a.id",
+            *self._wanted.values(),
+        )
+        recall = Recall(self._database)
+        for _, of_one in groupby(rows, key=itemgetter(0)):
+            yield recall.exchange(list(of_one))
+
+
+class Recall:
+    """Turns rows back into nouns, remembering what repeats."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[Hashable, Any] = {}
+
+    def _once(self, table: str, number: int, make: Callable[..., Any]) -> Any:
+        key = (table, number)
+        if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            (row,) = self._database.rows(f"SELECT * FROM {table} WHERE id = ?", number)
+            self._known[key] = make(*row[1:])
+        return self._known[key]
+
+    def text(self, number: int | None) -> str:
+        """The text of a row of `texts`; empty for None."""
+        body: str = "" if number is None else self._once("texts", number, lambda _, body: body)
+        return body
+
+    def tags(self, number: int) -> Tags:
+        """The tags of a row of `tag_sets`."""
+        tags: Tags = self._once("tag_sets", number, Tags)
+        return tags
+
+    def route(self, number: int) -> dict[str, Any]:
+        """The fields of an attempt that stand in a row of `routes`."""
+
+        def fields(*columns: Any) -> dict[str, Any]:
+            model, host, kind, tier, region, batch, evidence = columns
+            return {
+                "model": model,
+                "host": host,
+                "kind": AttemptKind(kind),
+                "service_tier": tier,
+                "region": region,
+                "batch": bool(batch),
+                "evidence": Evidence(evidence),
+            }
+
+        found: dict[str, Any] = self._once("routes", number, fields)
+        return found
+
+    def tools(self, number: int | None) -> tuple[str, ...]:
+        """Names of the tools on offer."""
+        return tuple(orjson.loads(self.text(number))) if number is not None else ()
+
+    def conversation(self, messages: str) -> tuple[Message, ...]:
+        """The messages behind their JSON: a number stands for a stored text."""
+        return tuple(
+            Message(role, self.text(text) if isinstance(text, int) else text)
+            for role, text in orjson.loads(messages)
+        )
+
+    def exchange(self, rows: list[tuple[Any, ...]]) -> Exchange:
+        """One exchange from its rows, one for each attempt."""
+        facts = rows[0][1:11]
+        exchange_id, messages, tools, form, text, tool, arguments, finish, extra, tags = facts
+        return Exchange(
+            exchange_id,
+            Request(self.conversation(messages), self.tools(tools), self.text(form)),
+            Completion(text, tool, arguments, finish),
+            tuple(self._attempt(exchange_id, row[12:]) for row in rows if row[11] is not None),
+            self.tags(tags),
+            orjson.loads(extra) if extra else {},
+        )
+
+    def _attempt(self, exchange_id: str, columns: tuple[Any, ...]) -> Attempt:
+        attempt_id, route, at_us, ok, latency_ms, pico, currency, *leaves = columns
+        return Attempt(
+            attempt_id=attempt_id or exchange_id,
+            at_us=at_us,
+            usage=None if leaves[0] is None else Usage(*leaves),
+            latency_ms=latency_ms,
+            reported_cost=None if pico is None else Paid(pico, currency),
+            ok=bool(ok),
+            **self.route(route),
+        )

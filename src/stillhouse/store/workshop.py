@@ -1,0 +1,236 @@
+"""The work on tasks: what was found, metered jobs, students, verdicts, who served when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from stillhouse.core.books import Job, JobKind, JobStatus
+from stillhouse.core.errors import StoreError
+from stillhouse.core.learning import AnswerShape, Certificate, Refusal, RefusalReason, Task
+from stillhouse.core.money import Paid
+from stillhouse.store.connection import Database
+
+
+class PolicyEvent(NamedTuple):
+    """One change of who answers a task: `promoted`, `rolled_back` or `retired`."""
+
+    task: str
+    version: int
+    event: str
+    why: str
+    who: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudentVersion:
+    """One version of a task: its student, if one was fitted, and the last verdict on it."""
+
+    task: str
+    version: int
+    recipe: str
+    student: str
+    created_us: int
+    verdict: Certificate | Refusal | None
+
+
+class Workshop:
+    """Tasks, jobs, students, verdicts and policy events; all but the tasks are append-only."""
+
+    _database: Database
+
+    def save_tasks(self, tasks: Iterable[Task], rows: Iterable[tuple[str, str, str]]) -> None:
+        """Replace what was found in the traffic: tasks, and rows of (exchange_id, task, text).
+
+        `text` is the variable part of the request. Rows of exchanges that are not here, or of
+        tasks that are not among `tasks`, are an error and nothing is replaced.
+        """
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM task_rows")
+            connection.execute("DELETE FROM tasks")
+            connection.executemany(
+                "INSERT INTO tasks (name, task) VALUES (?, ?)",
+                ((task.name, orjson.dumps(task).decode()) for task in tasks),
+            )
+            numbers = dict(connection.execute("SELECT name, id FROM tasks"))
+            connection.executemany(
+                "INSERT INTO task_rows VALUES "
+                "((SELECT coalesce(max(id), -1) FROM exchanges WHERE exchange_id = ?), ?, ?)",
+                ((bytes.fromhex(row), numbers.get(task, -1), text) for row, task, text in rows),
+            )
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that were found, in the order in which they were saved."""
+        found = (
+            orjson.loads(task)
+            for (task,) in self._database.rows("SELECT task FROM tasks ORDER BY id")
+        )
+        return tuple(
+            Task(
+                **task
+                | {
+                    "shape": AnswerShape(task["shape"]),
+                    "labels": tuple(task["labels"]),
+                    "fields": tuple(task["fields"]),
+                }
+            )
+            for task in found
+        )
+
+    def add_job(self, job: Job) -> None:
+        """Book a piece of metered work; a job id is used once."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job.job_id,
+                    job.task,
+                    job.kind.value,
+                    job.status.value,
+                    job.started_us,
+                    job.wall_seconds,
+                    job.cpu_seconds,
+                    job.cost.pico,
+                    job.cost.currency,
+                    orjson.dumps(dict(job.detail)).decode(),
+                ),
+            )
+
+    def jobs(self, task: str) -> tuple[Job, ...]:
+        """Every job on a task, failed ones included, in the order of their booking."""
+        return tuple(
+            Job(
+                job_id=job_id,
+                task=task,
+                kind=JobKind(kind),
+                status=JobStatus(status),
+                started_us=started_us,
+                wall_seconds=wall_seconds,
+                cpu_seconds=cpu_seconds,
+                cost=Paid(pico, currency),
+                detail=orjson.loads(detail),
+            )
+            for (
+                job_id,
+                kind,
+                status,
+                started_us,
+                wall_seconds,
+                cpu_seconds,
+                pico,
+                currency,
+                detail,
+            ) in self._database.rows(
+                "SELECT job_id, kind, status, started_us, wall_seconds, cpu_seconds, cost_pico, "
+                "currency, detail FROM jobs WHERE task = ? ORDER BY rowid",
+                task,
+            )
+        )
+
+    def put_artefact(self, body: bytes) -> str:
+        """Keep bytes under the hash of their content, which is returned; twice is once."""
+        digest = blake2b(body, digest_size=16).hexdigest()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO artefacts VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+                (digest, body),
+            )
+        return digest
+
+    def get_artefact(self, digest: str) -> bytes:
+        """The bytes kept under a hash. Raises StoreError where there are none or others."""
+        for (body,) in self._database.rows("SELECT body FROM artefacts WHERE digest = ?", digest):
+            if blake2b(body, digest_size=16).hexdigest() != digest:
+                raise StoreError(
+                    f"artefact {digest} in {self._database.path} does not match its hash; restore "
+                    "the file from a copy"
+                )
+            content: bytes = body
+            return content
+        raise StoreError(
+            f"there is no artefact {digest} in {self._database.path}; give the digest of a student "
+            "of this database"
+        )
+
+    def put_student(
+        self, task: str, version: int, recipe: str, artefact: bytes, created_us: int
+    ) -> str:
+        """Keep a fitted student as this version of its task; returns its digest."""
+        digest = self.put_artefact(artefact)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO students VALUES (?, ?, ?, ?, ?)",
+                (task, version, recipe, digest, created_us),
+            )
+        return digest
+
+    def get_student(self, digest: str) -> bytes:
+        """The artefact of a student. Raises StoreError where there is none."""
+        return self.get_artefact(digest)
+
+    def add_verdict(
+        self, task: str, version: int, verdict: Certificate | Refusal, at_us: int
+    ) -> None:
+        """Keep what was proven about a version of a task, or why nothing may be promised."""
+        kind = "certificate" if isinstance(verdict, Certificate) else "refusal"
+        facts = orjson.dumps(asdict(verdict), option=orjson.OPT_SERIALIZE_NUMPY)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO verdicts (task, version, kind, verdict, at_us) VALUES (?, ?, ?, ?, ?)",
+                (task, version, kind, facts.decode(), at_us),
+            )
+
+    def versions(self, task: str) -> tuple[StudentVersion, ...]:
+        """Every version of a task in order, refused ones and those without a student included."""
+        return tuple(
+            StudentVersion(
+                task, version, recipe, student, created_us, _verdict(kind, body) if kind else None
+            )
+            for version, recipe, student, created_us, kind, body in self._database.rows(
+                _VERSIONS, task
+            )
+        )
+
+    def add_policy_event(self, event: PolicyEvent) -> None:
+        """Keep a change of who answers a task."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO policy_events (task, version, event, why, who, at_us) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                event,
+            )
+
+    def policy_events(self, task: str) -> Iterator[PolicyEvent]:
+        """Every change of who answers a task, oldest first."""
+        rows = self._database.rows(
+            "SELECT task, version, event, why, who, at_us FROM policy_events "
+            "WHERE task = ? ORDER BY id",
+            task,
+        )
+        return (PolicyEvent(*row) for row in rows)
+
+
+_VERSIONS = """
+SELECT version, coalesce(recipe, ''), coalesce(artefact, ''), coalesce(created_us, at_us), kind,
+    verdict
+FROM (
+    SELECT task, version FROM students UNION SELECT task, version FROM verdicts
+)
+LEFT JOIN students USING (task, version)
+LEFT JOIN (
+    SELECT task, version, kind, verdict, at_us, max(id) FROM verdicts GROUP BY task, version
+) USING (task, version)
+WHERE task = ? ORDER BY version
+"""
+
+
+def _verdict(kind: str, body: str) -> Certificate | Refusal:
+    facts = orjson.loads(body)
+    if kind == "certificate":
+        return Certificate(**facts)
+    return Refusal(RefusalReason(facts["reason"]), facts["sentence"], facts["figures"])

@@ -1,0 +1,1 @@
+"""One student kind per file, and the encoders they stand on."""

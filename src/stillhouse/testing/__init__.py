@@ -1,0 +1,9 @@
+"""Conformance suites: proof that an implementation keeps what its Protocol in `core` promises.
+
+They raise AssertionError with one sentence, so they run under any test runner.
+"""
+
+from stillhouse.testing.encoders import check_encoder
+from stillhouse.testing.students import check_student
+
+__all__ = ["check_encoder", "check_student"]
