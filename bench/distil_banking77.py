@@ -20,8 +20,9 @@ import numpy as np
 
 from stillhouse.core.learning import Certificate, Row
 from stillhouse.distillation.dataset import Answered, assemble, grouped
-from stillhouse.flows.distil import Settings, distil_dataset
+from stillhouse.flows.distil import distil_dataset
 from stillhouse.flows.metering import Meter
+from stillhouse.flows.workbench import Settings
 from stillhouse.risk.certificate import error_budget
 from stillhouse.store.sqlite import SqliteStore
 from stillhouse.wiring import distil_house, encodings
@@ -92,7 +93,7 @@ def main() -> None:
 def line(figures: tuple[float, ...]) -> str:
     agreement, certified, accept, realised, seconds = figures
     return (
-        f"agreement {agreement:.2%}  certified accept {certified:.1%}  accept on test {accept:.1%}  "
+        f"agreement {agreement:.2%}  certified {certified:.1%}  accept on test {accept:.1%}  "
         f"agreement of accepted {realised:.2%}  {seconds:.0f} s"
     )
 

@@ -2,9 +2,10 @@
 
     python tools/build_workload.py [FILE]
 
-Texts and answers come from src/stillhouse/demo/source as they are. Simulated here: the instants,
-the latencies, the token counts. The rules are told in src/stillhouse/demo/README.md. Chance comes
-from `random.Random.random` alone, whose numbers are the same in every version of Python.
+Texts and answers come from src/stillhouse/demo/source as they are; the part that a message belongs
+to is not told in the log. Simulated here: the instants, the latencies, the token counts. The rules
+are told in src/stillhouse/demo/README.md. Chance comes from `random.Random.random` alone, whose
+numbers are the same in every version of Python.
 """
 
 from __future__ import annotations

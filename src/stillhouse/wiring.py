@@ -26,7 +26,7 @@ from stillhouse.store.sqlite import SqliteStore
 # Students stand on scipy and scikit-learn, which take seconds to load: only verbs that meet a
 # student pay for them.
 if TYPE_CHECKING:
-    from stillhouse.flows.distil import House
+    from stillhouse.flows.workbench import House
     from stillhouse.students.cached import CachedEncoder
 
 
@@ -114,7 +114,7 @@ def distil_house(
     store: SqliteStore, cache_of: Encodings, say: Callable[[str], None], encoder: str = ""
 ) -> House:
     """What a distillation needs, from this machine."""
-    from stillhouse.flows.distil import House
+    from stillhouse.flows.workbench import House
     from stillhouse.students.encoders import open_encoder
     from stillhouse.students.shelf import read_student
 

@@ -34,7 +34,7 @@ def test_the_workload_is_a_log_of_native_pairs() -> None:
 
 def test_three_teams_share_the_month(calls: list[LoggedCall]) -> None:
     assert Counter((call.tags.team, call.tags.task) for call in calls) == {
-        ("support", ""): 3_240,
+        ("support", ""): 4_820,
         ("catalogue", "review-facts"): 140,
         ("staff", ""): 45,
     }
@@ -50,6 +50,7 @@ def test_the_desk_has_24_intents_and_each_answer_is_one_of_its_prompt(
     assert len(offered) == 24
     assert set(answers) == offered
     assert min(answers.values()) >= 100
+    assert len(set(map(asked, intents))) >= 2_400
 
 
 def test_the_messages_come_in_the_order_in_which_they_were_written_down(
@@ -132,6 +133,6 @@ def test_discovery_finds_the_untagged_intents_and_takes_no_conversation_for_a_ta
     ]
     intents, reviews = discover(exchanges).tasks
     assert (intents.task.shape, intents.task.tagged) == (AnswerShape.LABELS, False)
-    assert (intents.volume, len(intents.task.labels)) == (3_240, 24)
+    assert (intents.volume, len(intents.task.labels)) == (4_820, 24)
     assert (reviews.task.name, reviews.task.shape) == ("review-facts", AnswerShape.FIELDS)
     assert reviews.volume == 140

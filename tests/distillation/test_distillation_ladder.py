@@ -9,7 +9,7 @@ import pytest
 from stillhouse.core.learning import Prediction, Row, Target, TrainSet
 from stillhouse.core.ports import Recipe, Rehearsal, Student
 from stillhouse.distillation.ladder import (
-    WORTH_CLIMBING,
+    FORECAST_NOISE,
     Rung,
     chosen,
     first_share,
@@ -20,7 +20,7 @@ from stillhouse.distillation.ladder import (
 
 LABELS = ("a", "b")
 TRAIN = TrainSet(tuple(Row(f"r{n}", "text", "ab"[n % 2], n, n) for n in range(8)))
-LITTLE = 0.6 * WORTH_CLIMBING
+NOISE, PLAIN = 0.5 * FORECAST_NOISE, 1.5 * FORECAST_NOISE
 NOTHING = Rehearsal(np.zeros((0, 2)), (1.0,))
 
 
@@ -129,13 +129,15 @@ def test_a_flawless_rehearsal_may_be_forecast_to_accept_everything() -> None:
 @pytest.mark.parametrize(
     ("climb", "expected"),
     [
-        ([("low", 0.8, 0.5), ("high", 0.9, 0.6)], "high"),
-        ([("low", 0.8, 0.5), ("high", 0.9, 0.5 + LITTLE)], "low"),  # too little to be worth it
-        ([("low", 0.9, 0.6), ("high", 0.8, 0.5)], "low"),
-        ([("low", 0.5, 0.0), ("high", 0.6, 0.0)], "high"),  # nobody may answer: agreement
+        ([("low", 0.8, 0.5), ("high", 0.7, 0.5 + PLAIN)], "high"),  # the forecast is plain
+        ([("low", 0.8, 0.5), ("high", 0.9, 0.5 - PLAIN)], "low"),
+        ([("low", 0.8, 0.5), ("high", 0.9, 0.5 - NOISE)], "high"),  # it is not: agreement
+        ([("low", 0.9, 0.5), ("high", 0.8, 0.5 + NOISE)], "low"),
+        ([("low", 0.8, 0.5), ("high", 0.8, 0.5 + NOISE)], "low"),  # the dearer one earns nothing
+        ([("low", 0.5, 0.0), ("high", 0.6, 0.0)], "high"),
         ([("low", 0.6, 0.0), ("high", 0.6, 0.0)], "low"),
-        ([("low", 0.8, 0.5), ("high", 0.8, 0.5 + LITTLE), ("both", 0.8, 0.5 + 2 * LITTLE)], "both"),
-        ([("low", 0.8, 0.0), ("high", 0.7, 0.3)], "high"),
+        ([("low", 0.7, 0.1), ("high", 0.8, 0.5), ("both", 0.9, 0.5)], "both"),
+        ([("low", 0.9, 0.5), ("high", 0.8, 0.1), ("both", 0.8, 0.5)], "low"),
     ],
 )
 def test_a_dearer_recipe_must_earn_its_place(

@@ -15,7 +15,8 @@ from stillhouse.cli.workroom import GROUPS, answered_rows, known_task, standing
 from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import Certificate, Target
 from stillhouse.core.money import Paid
-from stillhouse.flows.distil import Distillation, Settings, distil
+from stillhouse.flows.distil import Distillation, distil
+from stillhouse.flows.workbench import Settings
 from stillhouse.planner import money_text
 from stillhouse.risk.certificate import error_budget
 from stillhouse.risk.evidence import exact_interval

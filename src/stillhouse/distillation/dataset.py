@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from stillhouse.core.learning import CalibrationSet, Dataset, Row, TestSet, TrainSet
 from stillhouse.distillation.answers import normalise_label
-from stillhouse.distillation.duplicates import near_duplicate_groups
+from stillhouse.distillation.duplicates import near_duplicate_groups, root
 from stillhouse.risk.refusal import Repeats
 
 CALIBRATION_SHARE = 0.25
@@ -113,20 +113,14 @@ def grouped(answered: Sequence[Answered]) -> list[Row]:
 def _merged(near: list[int], declared: list[str]) -> list[int]:
     """Join near duplicates with declared groups: whoever shares either shares a group."""
     parent = list(range(len(near)))
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
     home: dict[object, int] = {}
     for number, keys in enumerate(zip(near, declared, strict=True)):
         for key in (keys[0], keys[1] or None):
             if key is not None:
-                other = root(home.setdefault(key, number))
-                parent[max(root(number), other)] = min(root(number), other)
-    return [root(number) for number in range(len(near))]
+                other = root(parent, home.setdefault(key, number))
+                own = root(parent, number)
+                parent[max(own, other)] = min(own, other)
+    return [root(parent, number) for number in range(len(near))]
 
 
 def _in_time(rows: Sequence[Row], shares: Sequence[float]) -> list[list[Row]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -79,7 +80,7 @@ class Context:
 
     `key` is equal where the texts differ only in numbers, dates, ids and spaces. `kind` is what
     contexts must share to be compared: all of the system prompt if earlier turns vary as well,
-    otherwise one word of its beginning, the same one in nearly all versions (Broder 1997).
+    otherwise a pair of words of its beginning, the same in nearly all versions (Broder 1997).
     """
 
     roles: tuple[str, ...]
@@ -121,14 +122,14 @@ def _context(before: tuple[Message, ...], after: tuple[Message, ...]) -> Context
     named = [role for role in roles if role != ">"]
     system = "\n".join(form for role, form in zip(named, forms, strict=True) if role == "system")
     key = fingerprint("\0".join((*roles, *forms)))
-    beginning = system.split(maxsplit=_BEGINNING)[:_BEGINNING]
+    pairs = map(" ".join, pairwise(system.split(maxsplit=_BEGINNING)[:_BEGINNING]))
     turns = len(roles) > 1 + roles.count("system")
-    kind = system if turns else min(beginning, key=_word_hash, default="")
+    kind = system if turns else min(pairs, key=_quick_hash, default=system)
     return Context(tuple(roles), texts, key, system, kind)
 
 
-def _word_hash(word: str) -> int:
-    return crc32(word.encode("utf-8", "surrogatepass"))
+def _quick_hash(text: str) -> int:
+    return crc32(text.encode("utf-8", "surrogatepass"))
 
 
 class Item(NamedTuple):

@@ -30,7 +30,7 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     distinct = [first.setdefault(text, len(first)) for text in plain]
     parent = _joined(_signatures([text.encode("utf-8") for text in first]))
-    roots = [_root(parent, number) for number in distinct]
+    roots = [root(parent, number) for number in distinct]
     order: dict[int, int] = {}
     return [order.setdefault(root, len(order)) for root in roots]
 
@@ -71,13 +71,14 @@ def _joined(signatures: npt.NDArray[np.uint64]) -> list[int]:
         order = np.argsort(bucket, kind="stable")
         same = np.flatnonzero(bucket[order][1:] == bucket[order][:-1])
         for left, right in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
-            a, b = _root(parent, left), _root(parent, right)
+            a, b = root(parent, left), root(parent, right)
             if a != b and (signatures[left] == signatures[right]).mean() >= ALIKE:
                 parent[max(a, b)] = min(a, b)
     return parent
 
 
-def _root(parent: list[int], number: int) -> int:
+def root(parent: list[int], number: int) -> int:
+    """The first member of a number's group in a union-find forest; shortens the way to it."""
     while parent[number] != number:
         parent[number] = parent[parent[number]]
         number = parent[number]

@@ -17,8 +17,8 @@ from stillhouse.core.ports import Recipe, Rehearsal, Student
 from stillhouse.risk.certificate import grid, reachable_accept_rate
 from stillhouse.risk.evidence import Floats
 
-WORTH_CLIMBING = 0.002
-"""A dearer recipe must be forecast to accept this much more than the cheaper one."""
+FORECAST_NOISE = 0.02
+"""Forecasts of the accept rate closer than this say nothing; then agreement decides."""
 CURVE_SHARES = (0.125, 0.25, 0.5, 1.0)
 
 
@@ -73,12 +73,16 @@ def rung(
 
 
 def chosen(rungs: Sequence[Rung]) -> Rung:
-    """The rung to certify: the forecast decides, then agreement; a dearer one must earn it."""
+    """The rung to certify: a dearer one must be forecast to accept more, or agree more.
+
+    Agreement on the rows held out is far steadier than the forecast made from the same rows, so
+    it decides between rungs whose forecasts differ by no more than noise.
+    """
     best = rungs[0]
     for higher in rungs[1:]:
         gain = higher.forecast_accept_rate - best.forecast_accept_rate
-        nothing_yet = best.forecast_accept_rate == 0 and higher.forecast_accept_rate == 0
-        if gain >= WORTH_CLIMBING or (nothing_yet and higher.agreement > best.agreement):
+        better = higher.agreement > best.agreement and gain > -FORECAST_NOISE
+        if gain >= FORECAST_NOISE or better:
             best = higher
     return best
 

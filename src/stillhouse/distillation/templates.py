@@ -152,7 +152,7 @@ def _from_rows(texts: list[str], rows: list[list[Token]]) -> Template:
     end = len(rows[guide]) - tail
     middles = _shared_runs([keys[i][head : len(keys[i]) - tail] for i in left], keys[guide], head)
     runs = [(0, head), *middles, (end, end + tail)]
-    fitting = [(texts[i], rows[i]) for i in left]
+    fitting = [texts[i] for i in left]
     full = _render(texts[guide], rows[guide], runs, fitting)
     if not middles or _fits(full, texts) >= _SHARED:
         return full
@@ -208,43 +208,28 @@ def _shared_runs(rows: list[list[str]], guide: list[str], start: int) -> list[tu
 
 
 def _render(
-    text: str,
-    row: list[Token],
-    runs: list[tuple[int, int]],
-    fitting: list[tuple[str, list[Token]]],
+    text: str, row: list[Token], runs: list[tuple[int, int]], fitting: list[str]
 ) -> Template:
     """Write the runs of one guiding text as constant pieces, numbers that vary as `#`."""
-    pieces, patterns = [], []
-    for order, (first, last) in enumerate(runs):
-        run = row[first:last]
-        outer = {0: "left", len(runs) - 1: "right"}.get(order, "")
-        pieces.append(_piece(text, run, first, outer, len(row), fitting) if run else "")
-        patterns.append(_regex(run))
+    pieces = [_piece(text, row[first:last], fitting) for first, last in runs]
+    patterns = [_regex(row[first:last]) for first, last in runs]
+    pieces[-1] = pieces[-1].rstrip(" ")
     patterns[0] = r"\s*" + patterns[0]
     patterns[-1] += r"\s*\Z"
     return Template(tuple(pieces), tuple(map(re.compile, patterns)))
 
 
-def _piece(
-    text: str,
-    run: list[Token],
-    first: int,
-    outer: str,
-    length: int,
-    fitting: list[tuple[str, list[Token]]],
-) -> str:
-    """The run's own wording with the blanks beside the slot; a number stays if it is constant."""
+def _piece(text: str, run: list[Token], fitting: list[str]) -> str:
+    """The run's own wording and the blank behind it; a number stays if all texts have it."""
+    if not run:
+        return ""
     written, at = [], run[0].start
-    for offset, token in enumerate(run):
-        written.append(text[at : token.start])
-        raw, at = text[token.start : token.end], token.end
-        if token.key == NUMBER:
-            index = first + offset if outer == "left" else first + offset - length
-            same = outer and all(t[r[index].start : r[index].end] == raw for t, r in fitting)
-            raw = raw if same else "#"
-        written.append(raw)
-    gap = " " if outer != "right" and text[at : at + 1] == " " else ""
-    return "".join(written) + gap
+    for token in run:
+        raw = text[token.start : token.end]
+        varies = token.key == NUMBER and not all(raw in other for other in fitting)
+        written += [text[at : token.start], "#" if varies else raw]
+        at = token.end
+    return "".join(written) + (" " if text[at : at + 1] == " " else "")
 
 
 def _regex(run: list[Token]) -> str:

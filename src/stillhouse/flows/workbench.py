@@ -1,0 +1,77 @@
+"""What a distillation needs of the outside world, and how it is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stillhouse.core.books import Job
+from stillhouse.core.learning import Certificate, Refusal, Target
+from stillhouse.core.ports import Recipe, Student
+from stillhouse.flows.metering import Clock
+
+
+class Workbench(Protocol):
+    """Where versions, jobs, artefacts and verdicts of tasks are kept."""
+
+    def add_job(self, job: Job) -> None:
+        """Book a metered job."""
+        ...
+
+    def put_artefact(self, body: bytes) -> str:
+        """Keep bytes under their hash."""
+        ...
+
+    def put_student(
+        self, task: str, version: int, recipe: str, artefact: bytes, created_us: int
+    ) -> str:
+        """Keep a student as a version of its task; returns its digest."""
+        ...
+
+    def get_student(self, digest: str) -> bytes:
+        """The artefact of a student."""
+        ...
+
+    def add_verdict(
+        self, task: str, version: int, verdict: Certificate | Refusal, at_us: int
+    ) -> None:
+        """Keep what was proven, or why nothing may be promised."""
+        ...
+
+
+class Notes(Protocol):
+    """Where an interrupted run finds its finished steps again; may be emptied at any time."""
+
+    def get(self, key: str) -> bytes | None:
+        """What was kept under a key."""
+        ...
+
+    def put(self, key: str, body: bytes) -> None:
+        """Keep bytes under a key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a distillation needs of the outside world."""
+
+    bench: Workbench
+    notes: Notes
+    clock: Clock
+    recipes: Mapping[str, Recipe]
+    read_student: Callable[[bytes], Student]
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to distil; `version` counts the task's certificates and refusals so far, plus one."""
+
+    target: Target = field(default_factory=Target)
+    version: int = 1
+    seed: int = 0
+    usd_per_core_hour: str = "0.05"
+    declared_groups: bool = False
+    curve: bool = True
+    resume: bool = False
