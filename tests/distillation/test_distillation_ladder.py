@@ -80,7 +80,9 @@ def scripted(notes: list[str]) -> dict[str, Recipe]:
 
 def rung_of(recipe: str, agreement: float, forecast: float) -> Rung:
     empty = np.zeros(0)
-    return Rung(recipe, NOTHING, empty, empty.astype(bool), empty, agreement, forecast)
+    return Rung(
+        recipe, NOTHING, empty, empty.astype(bool), empty, agreement, forecast, 1 - agreement
+    )
 
 
 def test_voices_are_fitted_first_and_handed_to_the_recipe_that_joins_them() -> None:
@@ -131,7 +133,7 @@ def test_a_flawless_rehearsal_may_be_forecast_to_accept_everything() -> None:
     [
         ([("low", 0.8, 0.5), ("high", 0.7, 0.5 + PLAIN)], "high"),  # the forecast is plain
         ([("low", 0.8, 0.5), ("high", 0.9, 0.5 - PLAIN)], "low"),
-        ([("low", 0.8, 0.5), ("high", 0.9, 0.5 - NOISE)], "high"),  # it is not: agreement
+        ([("low", 0.8, 0.5), ("high", 0.9, 0.5 - NOISE)], "high"),  # it is not: log loss
         ([("low", 0.9, 0.5), ("high", 0.8, 0.5 + NOISE)], "low"),
         ([("low", 0.8, 0.5), ("high", 0.8, 0.5 + NOISE)], "low"),  # the dearer one earns nothing
         ([("low", 0.5, 0.0), ("high", 0.6, 0.0)], "high"),

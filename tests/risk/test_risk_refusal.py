@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from stillhouse.core.learning import Refusal, RefusalReason, Target
-from stillhouse.risk.certificate import error_budget, grid, open_gate
-from stillhouse.risk.evidence import Floats, rows_needed
+from stillhouse.risk.certificate import calibration_rows_needed, error_budget, grid, open_gate
+from stillhouse.risk.evidence import Floats
 from stillhouse.risk.refusal import (
     NO_REPEATS,
     Repeats,
@@ -29,7 +29,7 @@ def judged(scores: Floats, wrong: npt.NDArray[np.bool_], repeats: Repeats = NO_R
 
 
 def test_rows_that_could_not_certify_a_flawless_student_are_refused_beforehand() -> None:
-    needed = rows_needed(TARGET.max_risk, DELTA)
+    needed = calibration_rows_needed(TARGET.max_risk, DELTA)
     assert too_few_rows(needed, TARGET, DELTA) is None
     refused = too_few_rows(needed - 1, TARGET, DELTA)
     assert refused is not None

@@ -5,6 +5,7 @@ Nothing here sees a calibration or test row: rungs are compared on training rows
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from stillhouse.risk.certificate import grid, reachable_accept_rate
 from stillhouse.risk.evidence import Floats
 
 FORECAST_NOISE = 0.02
-"""Forecasts of the accept rate closer than this say nothing; then agreement decides."""
+"""Forecasts of the accept rate closer than this say nothing; then the log loss decides."""
 CURVE_SHARES = (0.125, 0.25, 0.5, 1.0)
 
 
@@ -27,7 +28,7 @@ class Rung:
     """One recipe and what its rehearsal says: agreement, and the accept rate to hope for.
 
     `scores` and `disagreements` are of shape [held out rows]; `levels` is the grid of thresholds
-    that the gate will walk.
+    that the gate will walk. `log_loss` is the mean over the rows with a known label.
     """
 
     recipe: str
@@ -37,6 +38,7 @@ class Rung:
     levels: Floats
     agreement: float
     forecast_accept_rate: float
+    log_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,12 @@ def rung(
 ) -> Rung:
     """Judge a rehearsal."""
     logits = np.asarray(rehearsal.logits, dtype=np.float64)
-    best = logits.argmax(axis=1)
-    scores = special.softmax(logits, axis=1)[np.arange(len(best)), best]
+    log_p = special.log_softmax(logits, axis=1)
+    rows, best = np.arange(len(logits)), logits.argmax(axis=1)
+    scores = np.exp(log_p[rows, best])
     wrong = np.array([labels[b] != row.label for b, row in zip(best, held_out, strict=True)])
+    place = {label: number for number, label in enumerate(labels)}
+    known = [(i, place[row.label]) for i, row in enumerate(held_out) if row.label in place]
     return Rung(
         recipe=recipe,
         rehearsal=rehearsal,
@@ -69,19 +74,20 @@ def rung(
         levels=grid(scores),
         agreement=1 - float(wrong.mean()),
         forecast_accept_rate=reachable_accept_rate(scores, wrong, target.max_risk, delta),
+        log_loss=float(np.mean([-log_p[i, truth] for i, truth in known])) if known else math.inf,
     )
 
 
 def chosen(rungs: Sequence[Rung]) -> Rung:
-    """The rung to certify: a dearer one must be forecast to accept more, or agree more.
+    """The rung to certify: a dearer one must be forecast to accept more, or predict better.
 
-    Agreement on the rows held out is far steadier than the forecast made from the same rows, so
-    it decides between rungs whose forecasts differ by no more than noise.
+    Log loss on the rows held out is far steadier than the forecast made from the same rows, so it
+    decides between rungs whose forecasts differ by no more than noise.
     """
     best = rungs[0]
     for higher in rungs[1:]:
         gain = higher.forecast_accept_rate - best.forecast_accept_rate
-        better = higher.agreement > best.agreement and gain > -FORECAST_NOISE
+        better = higher.log_loss < best.log_loss and gain > -FORECAST_NOISE
         if gain >= FORECAST_NOISE or better:
             best = higher
     return best

@@ -110,6 +110,30 @@ def open_gate(
     )
 
 
+def calibration_rows_needed(max_risk: float, delta: float) -> int:
+    """Calibration rows from which on a flawless student would pass the gate.
+
+    The strictest level of the sequence sees a quarter of the rows, so this is more than the rows
+    that one level needs; the levels side by side often pass first.
+
+    >>> calibration_rows_needed(0.05, error_budget(0.05, 1))
+    224
+    """
+
+    def passes(rows: int) -> bool:
+        scores = np.linspace(0.0, 1.0, rows)
+        flawless = np.zeros(rows, dtype=bool)
+        return open_gate(scores, flawless, grid(scores), max_risk, delta).threshold is not None
+
+    low, high = 0, 64
+    while not passes(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high
+
+
 def risk_curve(
     scores: Floats, disagreements: npt.NDArray[np.bool_]
 ) -> tuple[Floats, Floats, Floats]:

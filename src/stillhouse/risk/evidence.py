@@ -79,11 +79,12 @@ def highest_log_e_value(disagreements: npt.NDArray[np.bool_], max_risk: float, a
     >>> highest_log_e_value(np.zeros(0, dtype=bool), 0.05, 0.03)
     0.0
     """
-    if not len(disagreements):
-        return 0.0
-    seen = np.arange(1, len(disagreements) + 1)
-    found = aimed_log_e_value(seen, np.cumsum(disagreements), max_risk, aim)
-    return max(0.0, float(found.max()))
+    # Evidence grows with every agreement, so its peaks stand just before a disagreement or last.
+    peaks = np.flatnonzero(np.append(disagreements, True))
+    wrong = np.arange(len(peaks))
+    after_a_row = peaks > 0
+    found = aimed_log_e_value(peaks[after_a_row], wrong[after_a_row], max_risk, aim)
+    return float(np.max(found, initial=0.0))
 
 
 def rows_needed(max_risk: float, delta: float) -> int:

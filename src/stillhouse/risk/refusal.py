@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from stillhouse.core.learning import Refusal, RefusalReason, Target
-from stillhouse.risk.certificate import FIRST_COVERAGE, Gate
-from stillhouse.risk.evidence import Floats, exact_interval, rows_needed
+from stillhouse.risk.certificate import FIRST_COVERAGE, Gate, calibration_rows_needed
+from stillhouse.risk.evidence import Floats, exact_interval
 
 SHIFT_DISTANCE = 0.2
 SHIFT_P_VALUE = 1e-3
@@ -31,14 +31,14 @@ NO_REPEATS = Repeats(0, 0)
 
 def too_few_rows(n_calibration: int, target: Target, delta: float) -> Refusal | None:
     """Refuse before anything is spent when even a flawless student could not be certified."""
-    needed = rows_needed(target.max_risk, delta)
+    needed = calibration_rows_needed(target.max_risk, delta)
     if n_calibration >= needed:
         return None
     return Refusal(
         RefusalReason.TOO_FEW_ROWS,
         f"{n_calibration} calibration rows are too few: a risk of {_percent(target.max_risk)} at "
-        f"{_percent(target.confidence)} confidence needs at least {needed} accepted rows without "
-        "one disagreement; collect more answered traffic",
+        f"{_percent(target.confidence)} confidence needs at least {needed} even without one "
+        "disagreement; collect more answered traffic",
         {"calibration_rows": n_calibration, "rows_needed": needed},
     )
 
