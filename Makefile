@@ -65,5 +65,6 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 install = $(call step,install,$(PIP) --require-hashes -r $(1) \
 	&& $(PIP) --no-build-isolation --editable .)
 
-COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+COMPILE := uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock'

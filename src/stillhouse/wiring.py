@@ -132,6 +132,7 @@ def distil_house(
         recipes=recipes(ladder_encoder),
         read_student=lambda artefact: read_student(artefact, reopened),
         say=say,
+        encoder=ladder_encoder.name,
     )
 
 
@@ -139,7 +140,7 @@ def price_book(own: Path | None, now_us: int) -> PriceBook:
     """The catalogue's prices, those that ship with the package, and a team's own dated file."""
     from stillhouse.catalogues import genai, yaml_book
 
-    # What ships corrects the catalogue; only a team's own file goes before both.
+    # What ships fills gaps of the catalogue; only a team's own file goes before both.
     shipped = ({**row, "own": False} for row in yaml_book.price_rows(shipped_prices()))
     theirs = yaml_book.price_rows(own) if own is not None else []
     prices = [price_from_row(row, now_us) for row in (*genai.price_rows(), *shipped, *theirs)]

@@ -67,7 +67,7 @@ def verb(
         found = known_task(store, task)
         settings = Settings(
             target=target,
-            version=standing(store, task).version + 1,
+            version=standing(store, task).next_version,
             seed=seed,
             usd_per_core_hour=core_hour,
             declared_groups=group_by is not None,

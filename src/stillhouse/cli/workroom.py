@@ -62,6 +62,12 @@ class Standing:
     student: str
     verdict: Certificate | Refusal | None
     jobs: tuple[Job, ...]
+    fitted: int = 0
+
+    @property
+    def next_version(self) -> int:
+        """The number of the next version: a refusal before any student was fitted costs none."""
+        return self.fitted + 1
 
     @property
     def latest_jobs(self) -> list[Job]:
@@ -86,7 +92,8 @@ def standing(store: SqliteStore, task: str) -> Standing:
     if not versions:
         return Standing(task, 0, "", "", None, jobs)
     last = versions[-1]
-    return Standing(task, last.version, last.recipe, last.student, last.verdict, jobs)
+    fitted = max((found.version for found in versions if found.student), default=0)
+    return Standing(task, last.version, last.recipe, last.student, last.verdict, jobs, fitted)
 
 
 def members(store: SqliteStore, jobs: Sequence[Job]) -> dict[str, list[str]]:

@@ -199,7 +199,7 @@ def _climb(
     for name, recipe in house.recipes.items():
         with meter.running(JobKind.TRAIN, recipe=name, step="rehearsal") as ticket:
             house.say(f"rehearsing {name} on {len(kept.rows):,} rows")
-            key = f"rehearsal {data.digest} {name} {settings.seed}"
+            key = f"rehearsal {data.digest} {name} {settings.seed} {house.encoder}"
             work = partial(
                 recipe.rehearse, kept, apart, data.labels, settings.seed, dict(rehearsals)
             )
@@ -242,7 +242,7 @@ def _fit(
     house: House,
     meter: Meter,
 ) -> bytes:
-    key = f"student {data.digest} {best.recipe} {settings.seed}"
+    key = f"student {data.digest} {best.recipe} {settings.seed} {house.encoder}"
     known = house.notes.get(key) if settings.resume else None
     if known is not None:
         return known

@@ -54,7 +54,7 @@ class Notes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What a distillation needs of the outside world."""
+    """What a distillation needs of the outside world; `encoder` names what the recipes stand on."""
 
     bench: Workbench
     notes: Notes
@@ -62,11 +62,12 @@ class House:
     recipes: Mapping[str, Recipe]
     read_student: Callable[[bytes], Student]
     say: Callable[[str], None]
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to distil; `version` counts the task's certificates and refusals so far, plus one."""
+    """How to distil; `version` counts the students of the task so far, plus one."""
 
     target: Target = field(default_factory=Target)
     version: int = 1

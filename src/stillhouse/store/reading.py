@@ -32,7 +32,10 @@ from stillhouse.store.interning import REMEMBERED
 
 
 class TaskRow(NamedTuple):
-    """One exchange of a task: the variable text that was asked, the answer, what it took."""
+    """One exchange of a task: the variable text that was asked, the answer, what it took.
+
+    `billed_pico` is None where any part of the call has no price: a part is not its cost.
+    """
 
     exchange_id: str
     at_us: int | None
@@ -58,7 +61,8 @@ _ATTEMPT = (
 _TOTALS = (
     f"sum({' + '.join(f'a.{leaf}' for leaf in INPUT_LEAVES)}), "
     f"sum({' + '.join(f'a.{leaf}' for leaf in OUTPUT_LEAVES)}), "
-    "sum((SELECT sum(billed_pico) FROM charges WHERE attempt = a.id))"
+    "sum((SELECT CASE WHEN count(*) = count(billed_pico) THEN sum(billed_pico) END "
+    "FROM charges WHERE attempt = a.id))"
 )
 _FILTERS = {
     "task": "e.id IN (SELECT exchange FROM task_rows JOIN tasks t ON t.id = task_rows.task "

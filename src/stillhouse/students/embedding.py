@@ -13,7 +13,7 @@ from stillhouse.core.ports import Encoder, Rehearsal, Student
 from stillhouse.students import artefact
 from stillhouse.students.linear import Matrix, full_weights, mixing_weights, predictions, targets
 
-STRENGTH = 0.003
+STRENGTH = 0.005
 TINY = np.float32(1e-12)
 """Inverse regularisation of the head; docs/experiments.md has the sweep."""
 
