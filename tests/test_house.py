@@ -40,7 +40,7 @@ print(*sys.modules, file=sys.stderr)
 IMPURE_CALLS = {"input", "now", "open", "print", "read_bytes", "read_text", "today", "utcnow"}
 
 FOREIGN_PLACES = re.compile(
-    r"(?<![\w.])/(?:home|root|Users)/\w"  # somebody's own folder
+    r"(?<![\w.])/(?:home|root|Users)/[\w.]"  # somebody's own folder
     r"|\bpypi\.org/simple|\bfiles\.pythonhosted\.|--(?:extra-)?index-url|--find-links"
 )
 

@@ -146,7 +146,7 @@ def build(model: Path, wordllama: Path) -> onnx.ModelProto:
     g = Graph()
     g.constant("split", np.array([0, 0, HEADS, WIDTH // HEADS], np.int64))
     g.constant("join", np.array([0, 0, WIDTH], np.int64))
-    g.constant("scale", np.float32((WIDTH // HEADS) ** -0.5))
+    g.constant("scale", np.array((WIDTH // HEADS) ** -0.5, np.float32))
     g.constant("tokens", np.array([1], np.int64))
     x = embed(g, w)
     for i in range(LAYERS):

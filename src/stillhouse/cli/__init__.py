@@ -12,16 +12,17 @@ from stillhouse import __version__
 from stillhouse.core.errors import StillhouseError
 
 VERBS = {
-    "import": "import_verb",
-    "ledger": "ledger_verb",
-    "tasks": "tasks_verb",
-    "distil": "distil_verb",
-    "replay": "replay_verb",
-    "plan": "plan_verb",
-    "report": "report_verb",
-    "demo": "demo_verb",
-    "completion": "completion_verb",
+    "import": ("import_verb", "Bring logs of LLM calls into the books."),
+    "ledger": ("ledger_verb", "What was spent, by model, task, team and day."),
+    "tasks": ("tasks_verb", "The narrow tasks that repeat in the traffic."),
+    "distil": ("distil_verb", "A student with a certificate, or a refusal with its reason."),
+    "replay": ("replay_verb", "Recorded traffic through the certified student."),
+    "plan": ("plan_verb", "Does distilling pay, and what would change the answer."),
+    "report": ("report_verb", "One page with pictures, to look at and to send."),
+    "demo": ("demo_verb", "The whole loop on the bundled workload, offline."),
+    "completion": ("completion_verb", "The script that completes verbs and options in a shell."),
 }
+"""Each verb's file and short help; kept here so that `--help` loads none of the files."""
 
 
 class Verbs(click.Group):
@@ -35,9 +36,14 @@ class Verbs(click.Group):
         """One verb."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"stillhouse.cli.{VERBS[cmd_name]}")
+        module = import_module(f"stillhouse.cli.{VERBS[cmd_name][0]}")
         command: click.Command = module.verb
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs with their short help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in VERBS.items()])
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -108,7 +108,7 @@ class EmbeddingRecipe:
         root = np.sqrt(np.maximum(spread, 0.1 * spread.mean() + TINY))
         # Together the dimensions keep a variance of one each on average, whatever the encoder.
         even = 1 / (root * np.sqrt(np.mean((spread / root) ** 2) + TINY))
-        model = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-4)
+        model = LogisticRegression(C=STRENGTH, max_iter=200, tol=3e-4)
         model.fit((vectors - centre) * even, targets(train.rows, labels))
         weights, offset = full_weights(model, len(labels))
         weights *= even[:, None]
