@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 
 from stillhouse.core.money import Paid
 
@@ -52,30 +53,30 @@ class Usage:
     web_searches: int = 0
 
     def __post_init__(self) -> None:
-        for name in LEAVES:
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; a count of tokens cannot be negative"
-                )
+        if min(_COUNTS(self)) < 0:
+            name, count = next((n, c) for n, c in zip(LEAVES, _COUNTS(self), strict=True) if c < 0)
+            raise ValueError(f"{name} is {count}; a count of tokens cannot be negative")
 
     @property
     def total_input_tokens(self) -> int:
         """All tokens that went in, cached ones included (OpenTelemetry's rule)."""
-        return sum(getattr(self, name) for name in INPUT_LEAVES)
+        return sum(_COUNTS(self)[:7])
 
     @property
     def total_output_tokens(self) -> int:
         """All tokens that came out, reasoning included."""
-        return sum(getattr(self, name) for name in OUTPUT_LEAVES)
+        return sum(_COUNTS(self)[7:11])
 
     def leaves(self) -> dict[str, int]:
         """The fields that are not zero, in order."""
-        return {name: count for name in LEAVES if (count := getattr(self, name))}
+        return {name: count for name, count in zip(LEAVES, _COUNTS(self), strict=True) if count}
 
 
 LEAVES: tuple[str, ...] = tuple(f.name for f in fields(Usage))
 INPUT_LEAVES: tuple[str, ...] = LEAVES[:7]
 OUTPUT_LEAVES: tuple[str, ...] = LEAVES[7:11]
+_COUNTS: Callable[[Usage], tuple[int, ...]] = attrgetter(*LEAVES)
+"""All counts in one step: every imported row asks for them several times."""
 
 
 class AttemptKind(StrEnum):

@@ -15,6 +15,9 @@ _CHARGED_AS = {"cache_read_tokens": "input_tokens", "reasoning_tokens": "output_
 """A leaf without a price of its own is charged as this one; every other leaf is then unpriced."""
 
 
+_DERIVED = {grade: weakest(grade, Evidence.DERIVED) for grade in Evidence}
+
+
 def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
     """Book an attempt: one charge for each leaf that is not zero, at the price of its instant.
 
@@ -39,7 +42,7 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
         if "requests" in amounts:
             quantities["requests"] = 1
     price_id = price.price_id if price else ""
-    derived = weakest(attempt.evidence, Evidence.DERIVED)
+    derived = _DERIVED[attempt.evidence]
     charges = []
     for leaf, quantity in quantities.items():
         amount = amounts.get(leaf)
