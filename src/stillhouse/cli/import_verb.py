@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -176,15 +177,19 @@ def _import(log: wiring.LogFile, books: Books, prices: PriceBook, now_us: int) -
             aside = f", {summary.quarantined:,} set aside" if summary.quarantined else ""
             bar(share, f"{summary.rows:,} rows{aside}")
 
-        summary = import_log(
-            read,
-            log.fingerprint(),
-            books,
-            prices,
-            now_us=now_us,
-            set_aside=quarantine.add,
-            progress=hear,
-        )
+        gc.disable()  # rows make no cycles; walking each batch for some costs a tenth of the time
+        try:
+            summary = import_log(
+                read,
+                log.fingerprint(),
+                books,
+                prices,
+                now_us=now_us,
+                set_aside=quarantine.add,
+                progress=hear,
+            )
+        finally:
+            gc.enable()
     return Imported(log, summary, quarantine)
 
 
