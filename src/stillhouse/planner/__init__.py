@@ -1,4 +1,4 @@
-"""What each lever would cost and return: for now, whether distilling a task pays.
+"""What distilling a task would cost and return, and whether it pays.
 
 Give `plan` what is known and a source of chance; it answers with ranges, a verdict and its reason.
 """
