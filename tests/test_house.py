@@ -20,7 +20,7 @@ from stillhouse.cli import VERBS, cli
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stillhouse"
-PURE_ROOMS = ("core", "distillation", "ledger", "planner", "risk", "routing")
+PURE_ROOMS = ("core", "dialects", "distillation", "ledger", "planner", "risk", "routing")
 HEAVY = {"genai_prices", "httpx2", "huggingface_hub", "onnxruntime", "sklearn", "tokenizers"}
 LINES_OF_A_FILE = 400
 

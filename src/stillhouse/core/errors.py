@@ -5,9 +5,15 @@ StillhouseError
 ├── ConfigError     the configuration contradicts itself                 (exit code 2)
 ├── StoreError      the database cannot be used                          (exit code 2)
 └── ProviderError   an upstream model failed
+    └── UpstreamError   ... and this is how: refused, timed out, cut off
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillhouse.core.calls import Fate
 
 
 class StillhouseError(Exception):
@@ -28,3 +34,14 @@ class StoreError(StillhouseError):
 
 class ProviderError(StillhouseError):
     """An upstream model answered with an error, or not at all."""
+
+
+class UpstreamError(ProviderError):
+    """A call upstream ended without a whole answer; `fate` says how, the text for people.
+
+    The text never holds a header, a key or a body.
+    """
+
+    def __init__(self, fate: Fate, sentence: str) -> None:
+        super().__init__(sentence)
+        self.fate = fate

@@ -6,11 +6,14 @@ library. Shapes stand in the docstrings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stillhouse.core.calls import Done, Entry, Headers, UpstreamCall
 from stillhouse.core.learning import Prediction, TrainSet
+from stillhouse.core.quotas import Denied, Hold, Need
+from stillhouse.core.traffic import Tags
 
 
 class Encoder(Protocol):
@@ -99,4 +102,100 @@ class Recipe(Protocol):
         below: Mapping[str, Student],
     ) -> Student:
         """Fit on all training rows with the rehearsed weights; `below` has the fitted voices."""
+        ...
+
+
+class Reply(Protocol):
+    """An upstream's answer whose status and headers are here, and whose body may be under way.
+
+    The body is what the upstream meant: transfer and content encodings are undone, and the
+    headers that spoke of them are gone. Failures of the body raise UpstreamError.
+    """
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """End-to-end header fields, names in lower case."""
+        ...
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives; each chunk as soon as it is here."""
+        ...
+
+    def cancel(self) -> None:
+        """Give the rest of the body up and close its connection; harmless once it is whole."""
+        ...
+
+
+class Provider(Protocol):
+    """Speaks to one upstream."""
+
+    async def send(
+        self, call: UpstreamCall, sending: Callable[[], Awaitable[None] | None]
+    ) -> Reply:
+        """Put a call; `sending` is called (and awaited) once, just before its first byte leaves.
+
+        Returns at the answer's headers, whatever its status. Raises UpstreamError where there is
+        none; cancelling the caller's task cancels the call.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let every idle connection go; calls under way end first."""
+        ...
+
+
+class Journal(Protocol):
+    """Keeps what happens on disk, in order, before anybody is told that it happened."""
+
+    def append(self, entry: Entry) -> Awaitable[None] | None:
+        """Write an entry; None once it survives the death of this process.
+
+        An awaitable where the setting asks for more (a synced disk). StoreError where the disk
+        refuses; then nothing of the entry is kept.
+        """
+        ...
+
+    def close(self) -> None:
+        """Sync, and let the segment go."""
+        ...
+
+
+class Desk(Protocol):
+    """Reserve before, settle after: holds quotas under concurrency and across processes."""
+
+    def try_hold(self, key_id: str, tags: Tags, model: str, need: Need) -> Hold | None:
+        """Reserve from what this process has leased; None where `hold` has to be asked."""
+        ...
+
+    async def hold(self, key_id: str, tags: Tags, model: str, need: Need) -> Hold | Denied:
+        """Reserve, leasing more from the shared store where that is needed."""
+        ...
+
+    def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
+        """Put what was used in place of what was reserved, and free the rest."""
+        ...
+
+
+class Watch(Protocol):
+    """Is told of every request once it has ended: metrics, logs, traces."""
+
+    def done(self, done: Done) -> None:
+        """Take note; never raises and never waits."""
+        ...
+
+
+class TokenCounter(Protocol):
+    """Counts tokens where a provider's own count is missing: an estimate, the same every time."""
+
+    def count(self, text: str) -> int:
+        """About how many tokens a text has."""
         ...

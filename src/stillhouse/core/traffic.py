@@ -87,6 +87,8 @@ class AttemptKind(StrEnum):
     SHADOW = "shadow"
     RETRY = "retry"
     FALLBACK = "fallback"
+    HEDGE = "hedge"
+    CACHE = "cache"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ is a few integers. The view `books` shows the charges as people read them.
 from __future__ import annotations
 
 from stillhouse.core.traffic import LEAVES
+from stillhouse.store.schema_access import ACCESS
+from stillhouse.store.schema_live import LIVE
 
 APPLICATION_ID = 0x5374696C  # "Stil"
 
@@ -187,5 +189,5 @@ CREATE TABLE policy_events (
 CREATE INDEX policy_events_of_task ON policy_events (task);
 {"".join(map(_frozen, ("jobs", "artefacts", "students", "verdicts", "policy_events")))}"""
 
-MIGRATIONS: tuple[str, ...] = (_BOOKS, _WORK)
+MIGRATIONS: tuple[str, ...] = (_BOOKS, _WORK, LIVE, ACCESS)
 """Scripts in order; `user_version` of a file is how many of them it has seen."""

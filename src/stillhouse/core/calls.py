@@ -1,0 +1,170 @@
+"""What goes through the endpoint: a caller's request, a call upstream, and what came of it.
+
+These are made many thousand times a second, so they are plain tuples or have slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from stillhouse.core.books import Charge
+from stillhouse.core.catalogue import Wire
+from stillhouse.core.traffic import Attempt, Tags
+
+Headers = list[tuple[bytes, bytes]]
+"""Header fields as ASGI has them: names in lower case."""
+
+
+class Ask(NamedTuple):
+    """What a peek into a request's body says, without reading it whole.
+
+    `max_output_tokens` is None where the caller set no limit; `choices` is how many answers are
+    asked for. `wants_usage` says that a streaming chat caller asked for the usage event itself.
+    `deterministic` says that the same request may be answered from a cache.
+    """
+
+    wire: Wire
+    model: str
+    stream: bool = False
+    max_output_tokens: int | None = None
+    choices: int = 1
+    wants_usage: bool = False
+    deterministic: bool = False
+    service_tier: str = ""
+    images: int = 0
+    metadata: Mapping[str, object] | None = None
+
+
+class Seen(NamedTuple):
+    """What an answer's body or stream says of itself: what the books need, and no more.
+
+    `usage_body` is the provider's usage object as received, None where it holds none. `model` is
+    the model that answered. `complete` is False where a stream ended without its last event or a
+    body is cut. `error` is the text of an error event inside a stream.
+    """
+
+    usage_body: Mapping[str, object] | None = None
+    model: str = ""
+    service_tier: str = ""
+    reported_cost: object = None
+    complete: bool = True
+    error: str = ""
+
+
+class Fate(StrEnum):
+    """How a call upstream ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    DNS = "dns"
+    TLS = "tls"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    STATUS = "status"
+    TRUNCATED = "truncated"
+    GARBAGE = "garbage"
+    DROPPED = "dropped"
+    TOO_LARGE = "too_large"
+    CALLER_GONE = "caller_gone"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def sent(self) -> bool:
+        """Whether the upstream may have seen the request at all."""
+        return self not in (Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One call as it goes out: `path` follows the upstream's base URL (`/chat/completions`).
+
+    `caller_key` is the caller's own provider key where the upstream lets it pass; never logged.
+    """
+
+    wire: Wire
+    method: str
+    path: str
+    model: str
+    body: bytes
+    stream: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    caller_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Journal: a call is about to go upstream; should nothing more be heard, it is booked so.
+
+    `asked` is the caller's body as the route's policy lets it be kept, only in the first attempt of
+    an exchange; `asked_bytes` its length. `expected_output_tokens` is what an unheard answer is
+    taken to have. `claims` are the quota counters that the call draws on.
+    """
+
+    exchange_id: str
+    attempt: Attempt
+    wire: str
+    upstream: str
+    tags: Tags
+    key_id: str = ""
+    price_id: str = ""
+    asked: str = ""
+    asked_bytes: int = 0
+    expected_output_tokens: int = 0
+    claims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Journal: a call ended, with what it used and cost; `last` closes its exchange.
+
+    `answer` is the body as kept (of a stream: the events joined to one body's worth of bytes),
+    `streamed` says which. `usage_body` is the provider's usage object as JSON text.
+    `avoided_pico` is what a cached answer would have cost, `basis` by whose price.
+    """
+
+    exchange_id: str
+    attempt: Attempt
+    charges: tuple[Charge, ...]
+    fate: Fate
+    status: int = 0
+    first_byte_ms: float | None = None
+    usage_body: str = ""
+    answer: str = ""
+    streamed: bool = False
+    error: str = ""
+    last: bool = True
+    avoided_pico: int = 0
+    basis: str = ""
+
+
+Entry = Started | Ended
+"""What a journal holds."""
+
+
+class Done(NamedTuple):
+    """A request that has ended, for those who watch: never bodies, never secrets.
+
+    `status` is what the caller was sent. `cost_pico` is None where a part is unpriced.
+    `overhead_seconds` is the time that the endpoint itself took: all of it less the wait for
+    upstreams. `refused_by` is the id of the quota that said no.
+    """
+
+    exchange_id: str
+    at_us: int
+    wire: Wire
+    model: str
+    key_id: str
+    tags: Tags
+    status: int
+    stream: bool
+    attempts: tuple[Ended, ...]
+    cost_pico: int | None
+    seconds: float
+    overhead_seconds: float
+    first_byte_seconds: float | None = None
+    cached: bool = False
+    refused_by: str = ""

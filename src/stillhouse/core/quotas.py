@@ -1,0 +1,108 @@
+"""Who may use how much: virtual keys, quotas on money, requests, tokens and concurrent calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from stillhouse.core.traffic import Tags
+
+
+class Unit(StrEnum):
+    """What a quota counts; money in millionths of a millionth of a dollar."""
+
+    COST = "cost"
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENT = "concurrent"
+
+
+class Window(StrEnum):
+    """Over which time a quota holds, in UTC calendar windows; `now` is for concurrent calls."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+    NOW = "now"
+
+
+class Scope(StrEnum):
+    """Whose use a quota counts; EVERYBODY is the whole endpoint."""
+
+    KEY = "key"
+    TEAM = "team"
+    CUSTOMER = "customer"
+    FEATURE = "feature"
+    MODEL = "model"
+    EVERYBODY = "everybody"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `limit` of a unit in each window, for one name of a scope (`*`: for each by itself).
+
+    `soft` is an alert and refuses nothing. `limit` is pico-dollars for money.
+    """
+
+    scope: Scope
+    name: str
+    unit: Unit
+    window: Window
+    limit: int
+    soft: bool = False
+
+    @property
+    def quota_id(self) -> str:
+        """Stable name of the counter, without the window's start."""
+        kind = "soft" if self.soft else "hard"
+        return f"{self.scope}:{self.name}:{self.unit}:{self.window}:{kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualKey:
+    """A caller's key: only `salt` and `digest` of the token are kept, never the token.
+
+    `models` are patterns of the public names that it may call; empty for all. `tags` are what its
+    calls are booked under where the caller names nothing finer.
+    """
+
+    key_id: str
+    name: str
+    salt: bytes
+    digest: bytes
+    tags: Tags = field(default_factory=Tags)
+    models: tuple[str, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    admin: bool = False
+    created_us: int = 0
+    expires_us: int | None = None
+    revoked_us: int | None = None
+
+
+class Denied(NamedTuple):
+    """A quota says no: which one, in one sentence, and when asking again may help."""
+
+    quota: Quota | None
+    sentence: str
+    retry_after_seconds: float | None = None
+
+
+class Need(NamedTuple):
+    """What one request may use at most, reserved before it goes upstream.
+
+    `cost_pico` is None where no price is known; `tokens` counts input and output together.
+    """
+
+    cost_pico: int | None
+    tokens: int
+
+
+class Hold(NamedTuple):
+    """What was set aside for a request: names of counters, and how much of each."""
+
+    counters: tuple[str, ...]
+    amounts: tuple[int, ...]

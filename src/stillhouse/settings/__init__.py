@@ -1,0 +1,1 @@
+"""All configuration: one TOML file and the environment, checked and turned into nouns."""
