@@ -1,0 +1,76 @@
+"""Takes the usage that a gateway asked for back out of a chat stream whose caller did not ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from stillhouse.dialects import deltas, sse
+
+_NO_OBJECT = (b"data: [", b"data:[")
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)")
+_NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
+
+
+class Hider:
+    r"""Holds back what came of an event until its end has come, and passes it on without the usage.
+
+    >>> hider = Hider()
+    >>> hider.feed(b'data: {"choices":[],"usage":{"prompt')
+    b''
+    >>> hider.feed(b'_tokens":5}}\n\ndata: [DONE]\n\n')
+    b'data: [DONE]\n\n'
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return what may be passed on by now."""
+        if self._held:
+            chunk, self._held = self._held + chunk, b""
+        if not chunk.endswith(sse.ENDS):
+            at = max(chunk.rfind(end) + len(end) if end in chunk else 0 for end in sse.ENDS)
+            if not chunk.startswith(_NO_OBJECT, at):  # `[DONE]` may go at once: it has no usage
+                self._held = chunk[at:]
+                chunk = chunk[:at]
+        return chunk if b'"usage"' not in chunk else _without_usage(chunk)
+
+    def rest(self) -> bytes:
+        """What is held back of an event that never ended; empty where nothing is."""
+        held, self._held = self._held, b""
+        return held
+
+
+def _without_usage(chunk: bytes) -> bytes:
+    """Leave the usage event out of whole chat events, and `"usage":null` out of the others.
+
+    No text can look like the member that is removed: inside a string its quotes are escaped.
+    """
+    chunk = chunk.replace(b',"usage":null', b"")  # how OpenAI writes it, and the common case
+    if b'"usage"' not in chunk:
+        return chunk
+    kept: list[bytes] = []
+    for event in _whole_events(chunk):
+        if b'"usage"' not in event:
+            kept.append(event)
+        elif not _only_usage(event):
+            kept.append(_NULL_USAGE.sub(b"", event))
+    return b"".join(kept)
+
+
+def _whole_events(chunk: bytes) -> Iterator[bytes]:
+    at = 0
+    for end in _EVENT_END.finditer(chunk):
+        yield chunk[at : end.end()]
+        at = end.end()
+    if at < len(chunk):
+        yield chunk[at:]
+
+
+def _only_usage(event: bytes) -> bool:
+    for said in deltas.payloads(sse.events(event)):
+        return type(said.get("usage")) is dict and not said.get("choices")
+    return False

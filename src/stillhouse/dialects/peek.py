@@ -1,0 +1,262 @@
+"""Looks into a request's body without reading it whole: model, stream, limits.
+
+Only the members named here are decoded; all others are checked for syntax and skipped, so that
+bytes a gateway does not understand still pass through it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from stillhouse.core.calls import Ask
+from stillhouse.core.catalogue import Wire
+from stillhouse.core.errors import CallerError
+from stillhouse.dialects.splicing import with_model, with_usage, without_member
+
+__all__ = ["peek", "read_object", "with_model", "with_usage", "without_member"]
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Chat(msgspec.Struct, gc=False):
+    model: str
+    messages: msgspec.Raw
+    stream: object = False
+    max_tokens: object = None
+    max_completion_tokens: object = None
+    n: object = None
+    temperature: object = None
+    stream_options: object = None
+    service_tier: object = None
+    metadata: object = None
+
+
+class _Messages(msgspec.Struct, gc=False):
+    model: str
+    messages: msgspec.Raw
+    stream: object = False
+    max_tokens: object = None
+    temperature: object = None
+    service_tier: object = None
+    metadata: object = None
+
+
+class _Responses(msgspec.Struct, gc=False):
+    model: str
+    stream: object = False
+    max_output_tokens: object = None
+    temperature: object = None
+    service_tier: object = None
+    metadata: object = None
+
+
+class _Plain(msgspec.Struct, gc=False):
+    model: str
+    service_tier: object = None
+    metadata: object = None
+
+
+_CHAT_WIRE = Wire.CHAT  # a member of an enumeration is dear to look up
+_TYPES: dict[Wire, type[msgspec.Struct]] = {
+    Wire.CHAT: _Chat,
+    Wire.MESSAGES: _Messages,
+    Wire.RESPONSES: _Responses,
+    Wire.EMBEDDINGS: _Plain,
+    Wire.DECISIONS: _Plain,
+    Wire.SYSTEMONE: _Plain,
+}
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_messages = msgspec.json.Decoder(_Messages).decode
+_decode_responses = msgspec.json.Decoder(_Responses).decode
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+
+def peek(body: bytes, wire: Wire) -> Ask:
+    """Say what a request asks for: its model, whether it streams, what limits it sets.
+
+    Members of a wrong type count as absent, because the upstream is the judge of those; only what
+    routing cannot do without is insisted on. Raises CallerError where the body is no JSON object,
+    `model` is no name, or a conversation has no list of `messages`.
+
+    >>> ask = peek(b'{"model": "gpt-6", "messages": [], "max_tokens": 9}', Wire.CHAT)
+    >>> ask.model, ask.max_output_tokens, ask.stream
+    ('gpt-6', 9, False)
+    """
+    try:
+        if wire is _CHAT_WIRE:
+            return _ask_chat(_decode_chat(body), body)
+        if wire is Wire.MESSAGES:
+            return _ask_messages(_decode_messages(body), body)
+        if wire is Wire.RESPONSES:
+            return _ask_responses(_decode_responses(body), body)
+        return _ask_plain(_decode_plain(body), body, wire)
+    except _UNREADABLE:
+        return _peek_slowly(body, wire)
+
+
+def _ask_chat(said: _Chat, body: bytes) -> Ask:
+    _check_turns(said.model, said.messages)
+    options = said.stream_options
+    return Ask(
+        _CHAT_WIRE,
+        said.model,
+        said.stream is True,
+        _larger(_count(said.max_completion_tokens), _count(said.max_tokens)),
+        _count(said.n) or 1,
+        type(options) is dict and options.get("include_usage") is True,
+        said.temperature == 0 and type(said.temperature) is not bool,
+        _text(said.service_tier),
+        body.count(b'"image_url"') // 2 if b'"image_url"' in body else 0,
+        _object(said.metadata),
+    )
+
+
+def _ask_messages(said: _Messages, body: bytes) -> Ask:
+    _check_turns(said.model, said.messages)
+    return Ask(
+        Wire.MESSAGES,
+        said.model,
+        said.stream is True,
+        _count(said.max_tokens),
+        deterministic=said.temperature == 0 and type(said.temperature) is not bool,
+        service_tier=_text(said.service_tier),
+        images=len(_IMAGE_BLOCK.findall(body)) if b'"image"' in body else 0,
+        metadata=_object(said.metadata),
+    )
+
+
+def _ask_responses(said: _Responses, body: bytes) -> Ask:
+    _check_model(said.model)
+    return Ask(
+        Wire.RESPONSES,
+        said.model,
+        said.stream is True,
+        _count(said.max_output_tokens),
+        deterministic=said.temperature == 0 and type(said.temperature) is not bool,
+        service_tier=_text(said.service_tier),
+        images=body.count(b'"input_image"'),
+        metadata=_object(said.metadata),
+    )
+
+
+def _ask_plain(said: _Plain, body: bytes, wire: Wire) -> Ask:
+    """Embeddings and decisions: nothing is written, so the same question has the same answer."""
+    _check_model(said.model)
+    return Ask(
+        wire,
+        said.model,
+        deterministic=True,
+        service_tier=_text(said.service_tier),
+        images=body.count(b'"input_image"'),
+        metadata=_object(said.metadata),
+    )
+
+
+_OPEN = ord("[")
+_IMAGE_BLOCK = re.compile(rb'"type"\s*:\s*"image"')
+
+
+def _check_turns(model: str, turns: msgspec.Raw) -> None:
+    _check_model(model)
+    if memoryview(turns)[0] != _OPEN:
+        raise _no_turns(json.loads(bytes(turns)))
+
+
+def _check_model(model: str) -> None:
+    if not model:
+        raise CallerError('the request\'s model is ""; name a model that this endpoint serves')
+
+
+def _count(value: object) -> int | None:
+    """A whole number from 0 up, or None for anything else: True is an int, and no count."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two limits: a reservation has to cover whichever the upstream heeds."""
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
+def _text(value: object) -> str:
+    return value if type(value) is str else ""
+
+
+def _object(value: object) -> dict[str, object] | None:
+    return value if type(value) is dict else None
+
+
+def _peek_slowly(body: bytes, wire: Wire) -> Ask:
+    """Read what the fast decoder refused: either say why, or go by the more patient parser.
+
+    Half a surrogate pair in a text is such a case: no character, yet the grammar allows it.
+    """
+    said = read_object(body)
+    model = said.get("model")
+    if type(model) is not str:
+        found = "no model" if model is None else f"the model {_shown(model)}"
+        raise CallerError(f"the request has {found}; name the model as a string")
+    if wire in (Wire.CHAT, Wire.MESSAGES) and type(said.get("messages")) is not list:
+        raise _no_turns(said.get("messages"))
+    known = {name: said[name] for name in _TYPES[wire].__struct_fields__ if name in said}
+    if "messages" in known:
+        known["messages"] = msgspec.Raw(b"[]")
+    short: Any = _TYPES[wire](**known)
+    if wire is Wire.CHAT:
+        return _ask_chat(short, body)
+    if wire is Wire.MESSAGES:
+        return _ask_messages(short, body)
+    if wire is Wire.RESPONSES:
+        return _ask_responses(short, body)
+    return _ask_plain(short, body, wire)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse a request's body in full, or say in a sentence why it is no JSON object.
+
+    >>> read_object(b'[1]')
+    Traceback (most recent call last):
+    stillhouse.core.errors.CallerError: the request body is a JSON list; send a JSON object
+    """
+    try:
+        said = json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise CallerError("the request body is nested too deeply; send a flatter one") from None
+    except UnicodeDecodeError:
+        raise CallerError("the request body is not UTF-8 text; send JSON in UTF-8") from None
+    except json.JSONDecodeError as fault:
+        raise CallerError(
+            f"the request body is not JSON ({fault.msg} at character {fault.pos}); "
+            "send a JSON object"
+        ) from None
+    except ValueError as fault:
+        raise CallerError(f"the request body is not JSON ({fault}); send a JSON object") from None
+    if type(said) is not dict:
+        raise CallerError(f"the request body is a JSON {_kind(said)}; send a JSON object")
+    return said
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {list: "list", str: "string", bool: "boolean", dict: "object"}
+    return names.get(type(value), "number")
+
+
+def _no_turns(value: object) -> CallerError:
+    found = "no messages" if value is None else f"a JSON {_kind(value)} as messages"
+    return CallerError(f"the request has {found}; send messages as a list of turns")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
