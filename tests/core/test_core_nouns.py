@@ -58,6 +58,7 @@ def test_every_error_is_one_that_a_caller_can_catch() -> None:
         "CallerError",
         "ConfigError",
         "StoreError",
+        "UpstreamError",
         "ProviderError",
     }
     assert all(issubclass(error, errors.StillhouseError) for error in found)

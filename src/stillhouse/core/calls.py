@@ -95,13 +95,13 @@ class UpstreamCall:
     caller_key: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """Journal: a call is about to go upstream; should nothing more be heard, it is booked so.
 
     `asked` is the caller's body as the route's policy lets it be kept, only in the first attempt of
     an exchange; `asked_bytes` its length. `expected_output_tokens` is what an unheard answer is
-    taken to have. `claims` are the quota counters that the call draws on.
+    taken to have. `claims` are the quota counters that the call draws on. `wire` is the caller's,
+    `spoken` the upstream's where that is another one.
     """
 
     exchange_id: str
@@ -115,15 +115,16 @@ class Started:
     asked_bytes: int = 0
     expected_output_tokens: int = 0
     claims: tuple[str, ...] = ()
+    spoken: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """Journal: a call ended, with what it used and cost; `last` closes its exchange.
 
     `answer` is the body as kept (of a stream: the events joined to one body's worth of bytes),
     `streamed` says which. `usage_body` is the provider's usage object as JSON text.
-    `avoided_pico` is what a cached answer would have cost, `basis` by whose price.
+    `avoided_pico` is what a cached answer would have cost, `basis` by whose price. `upstream` is
+    the name of the one that was called.
     """
 
     exchange_id: str
@@ -139,6 +140,7 @@ class Ended:
     last: bool = True
     avoided_pico: int = 0
     basis: str = ""
+    upstream: str = ""
 
 
 Entry = Started | Ended
@@ -150,7 +152,8 @@ class Done(NamedTuple):
 
     `status` is what the caller was sent. `cost_pico` is None where a part is unpriced.
     `overhead_seconds` is the time that the endpoint itself took: all of it less the wait for
-    upstreams. `refused_by` is the id of the quota that said no.
+    upstreams. `refused_by` is the id of the quota that said no. `traceparent` is the caller's own
+    W3C header of that name, empty where it sent none.
     """
 
     exchange_id: str
@@ -168,3 +171,4 @@ class Done(NamedTuple):
     first_byte_seconds: float | None = None
     cached: bool = False
     refused_by: str = ""
+    traceparent: str = ""

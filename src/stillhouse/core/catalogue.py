@@ -98,7 +98,8 @@ class Route:
     """What a public model name stands for, and how its calls are treated.
 
     `fallbacks` are names of other routes, tried in order once this one's deployments have failed.
-    `max_attempts` counts all calls upstream for one request. `hedge_after_seconds` is off when
+    `max_attempts` counts all calls upstream for one request; `pay_twice` lets one that timed out
+    after it was sent be made again, although both may be billed. `hedge_after_seconds` is off when
     None. `cache_seconds` of 0 is no cache. `max_output_tokens` is reserved under a budget for
     requests that set no limit themselves. `params` are limits on what callers may send, by wire
     name; empty for none.
@@ -110,6 +111,7 @@ class Route:
     fallbacks: tuple[str, ...] = ()
     balance: Balance = Balance.WEIGHT
     max_attempts: int = 3
+    pay_twice: bool = False
     hedge_after_seconds: float | None = None
     recorded: Recorded = Recorded.FULL
     cache_seconds: int = 0
@@ -120,8 +122,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All upstreams and routes; `version` is a digest of the configuration that they come from."""
+    """All upstreams and routes; `version` is a digest of the configuration that they come from.
+
+    `usual` says how a model without a route of its own is treated; its name and deployments count
+    for nothing.
+    """
 
     upstreams: Mapping[str, Upstream]
     routes: Mapping[str, Route]
     version: str = ""
+    usual: Route = Route("*", ())

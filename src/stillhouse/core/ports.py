@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from stillhouse.core.calls import Done, Entry, Headers, UpstreamCall
 from stillhouse.core.learning import Prediction, TrainSet
-from stillhouse.core.quotas import Denied, Hold, Need
+from stillhouse.core.quotas import Denied, Draw, Hold, Need, Standing, VirtualKey
 from stillhouse.core.traffic import Tags
 
 
@@ -182,6 +182,49 @@ class Desk(Protocol):
 
     def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
         """Put what was used in place of what was reserved, and free the rest."""
+        ...
+
+
+class Counters(Protocol):
+    """The shared counters of quotas, with what each worker has leased from them.
+
+    Called from threads other than the one that made it. A failure is a StoreError and changes
+    nothing, or it is unknown whether it did: the same `turn` may then be given again.
+    """
+
+    def draw(
+        self,
+        worker: str,
+        turn: int,
+        at_us: int,
+        draws: Sequence[Draw],
+        rule: Callable[[Draw, Standing, int], Standing],
+    ) -> list[Standing]:
+        """Put what a worker used, returns and asks to the counters, all of it or nothing.
+
+        `rule` says how a counter stands after a draw at an instant. Turns of a worker count up from
+        1; one that was done already changes nothing and is answered with how things stand.
+        """
+        ...
+
+    def recalled(self, worker: str, since_us: int) -> list[str]:
+        """Counters of which this worker holds a lease that was asked back since an instant."""
+        ...
+
+    def leave(self, worker: str) -> None:
+        """A worker ends in good order: all that it used has been said, what it held goes back."""
+        ...
+
+
+class Keyring(Protocol):
+    """The kept virtual keys; `keys_version` counts up with every change of them."""
+
+    def keys_version(self) -> int:
+        """How often keys were changed: cheap to ask every second."""
+        ...
+
+    def keys(self) -> tuple[VirtualKey, ...]:
+        """All keys, revoked ones included."""
         ...
 
 

@@ -94,11 +94,13 @@ class Denied(NamedTuple):
 class Need(NamedTuple):
     """What one request may use at most, reserved before it goes upstream.
 
-    `cost_pico` is None where no price is known; `tokens` counts input and output together.
+    `cost_pico` is None where no price is known: no money quota lets such a request pass, unless
+    `allow_unpriced` says that it may. `tokens` counts input and output together.
     """
 
     cost_pico: int | None
     tokens: int
+    allow_unpriced: bool = False
 
 
 class Hold(NamedTuple):
@@ -106,3 +108,56 @@ class Hold(NamedTuple):
 
     counters: tuple[str, ...]
     amounts: tuple[int, ...]
+
+
+class Draw(NamedTuple):
+    """What one worker tells the shared store of one counter, and asks of it.
+
+    `used` has been spent out of its lease since it last said so, `over` of it beyond what was
+    reserved; `returned` goes back. `asked` would serve all who wait, `least` the most modest one of
+    them; 0 where nobody waits. `usual` is what the worker would like to have in hand. `ends_us` is
+    the end of the counter's window, None where it has none.
+    """
+
+    counter: str
+    limit: int
+    ends_us: int | None = None
+    used: int = 0
+    over: int = 0
+    returned: int = 0
+    asked: int = 0
+    least: int = 0
+    usual: int = 0
+    soft: bool = False
+
+
+class Standing(NamedTuple):
+    """How a counter stands in the shared store, seen by one worker.
+
+    `leased` is out with all workers together and `mine` with this one. `over` was used beyond what
+    was reserved. `alerted` is the share of the limit, in percent, whose alert has been given.
+    `recalled_us` is when idle leases were last asked back.
+    """
+
+    limit: int
+    spent: int = 0
+    leased: int = 0
+    over: int = 0
+    alerted: int = 0
+    recalled_us: int = 0
+    mine: int = 0
+    alert: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """What is neither spent nor leased; below 0 where more was used than was reserved."""
+        return self.limit - self.spent - self.leased
+
+
+class Alert(NamedTuple):
+    """A soft quota has reached a share of its limit, in percent: said once in each window."""
+
+    counter: str
+    percent: int
+    spent: int
+    limit: int

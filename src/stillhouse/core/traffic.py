@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
+from typing import NamedTuple
 
 from stillhouse.core.money import Paid
 
@@ -91,8 +92,7 @@ class AttemptKind(StrEnum):
     CACHE = "cache"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One call to one model: the unit of cost.
 
     `at_us` is microseconds since 1970 in UTC, None where the log does not say. `reported_cost` is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stillhouse.core.books import Charge, CostSource
 from stillhouse.core.errors import CallerError
@@ -65,6 +65,30 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
     return tuple(charges)
 
 
+def nothing_bought(attempt: Attempt) -> tuple[Charge, ...]:
+    """Book a call that cost nothing because it never left, or was refused before any work.
+
+    It stands in the books as one request at no cost, so that every attempt has its row.
+
+    >>> [(c.leaf, c.billed) for c in nothing_bought(Attempt("a1", "m"))]
+    [('requests', Paid('0' USD))]
+    """
+    evidence = weakest(attempt.evidence, Evidence.DERIVED)
+    attempt_id = attempt.attempt_id
+    return (
+        Charge(
+            f"{attempt_id}:requests",
+            attempt_id,
+            "requests",
+            1,
+            "requests",
+            Paid(0),
+            CostSource.COMPUTED,
+            evidence,
+        ),
+    )
+
+
 def reverse(charges: Iterable[Charge]) -> tuple[Charge, ...]:
     """Take charges back by new rows that cancel them: together they sum to zero."""
     reversals = []
@@ -75,8 +99,7 @@ def reverse(charges: Iterable[Charge]) -> tuple[Charge, ...]:
                 "book the call anew instead of reversing twice"
             )
         reversals.append(
-            replace(
-                booked,
+            booked._replace(
                 charge_id=f"{booked.charge_id}:reversed",
                 quantity=-booked.quantity,
                 billed=None if booked.billed is None else -booked.billed,
