@@ -1,0 +1,186 @@
+"""An answer on its way in: what has arrived waits here, and no more of it than is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from stillhouse.core.calls import Headers
+from stillhouse.core.errors import UpstreamError
+from stillhouse.providers.decoding import decoder_for
+
+HIGH_WATER = 256 * 1024
+"""Bytes that may wait for a slow reader before the socket is read no further."""
+
+
+class Line(Protocol):
+    """The connection that an answer comes over, as its answer knows it."""
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class HttpReply:
+    """Implements `core.ports.Reply` over one connection, which writes into it.
+
+    The connection is free for the next call as soon as the body is whole, whether or not it has
+    been fetched from here.
+    """
+
+    __slots__ = (
+        "buffered",
+        "coding",
+        "ended",
+        "error",
+        "first_byte_at",
+        "headers",
+        "limit",
+        "line",
+        "parts",
+        "paused",
+        "received",
+        "status",
+        "total_at",
+        "waiter",
+        "whole",
+    )
+
+    def __init__(self, line: Line, limit: int, first_byte_at: float, total_at: float) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.coding = ""
+        self.parts: list[bytes] = []
+        self.buffered = 0
+        self.received = 0
+        self.ended = False
+        self.whole = False
+        self.paused = False
+        self.error: UpstreamError | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.line = line
+        self.limit = limit
+        self.first_byte_at = first_byte_at
+        self.total_at = total_at
+
+    async def head(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for status and headers; whoever stops waiting closes the connection."""
+        try:
+            while not self.status and not self.ended:
+                self.waiter = loop.create_future()
+                await self.waiter
+        except BaseException:
+            self.line.abort()
+            raise
+        if self.error is not None and not self.status:
+            raise self.error
+
+    async def read(self) -> bytes:
+        """The whole body, decoded."""
+        self.whole = True
+        self._read_on()
+        if not self.ended:
+            await self._arrival()
+        if self.error is not None:
+            raise self.error
+        body = self._fetch()
+        if self.coding:
+            decoder = decoder_for(self.coding, self.limit)
+            if decoder is not None:
+                body = b"".join(decoder.slices(body))
+                decoder.end()
+        return body
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, decoded; what waits here already comes as one chunk."""
+        if self.coding:
+            return self._decoded()
+        return _Chunks(self)
+
+    def cancel(self) -> None:
+        """Close the connection if anything is still to come."""
+        if not self.ended:
+            self.line.abort()
+
+    async def next_part(self) -> bytes:
+        """What has arrived since the last asking; empty at the end of the body."""
+        while not self.parts:
+            if self.error is not None:
+                raise self.error
+            if self.ended:
+                return b""
+            await self._arrival()
+        return self._fetch()
+
+    def wake(self) -> None:
+        """Tell whoever waits that there is something to see."""
+        waiter = self.waiter
+        if waiter is not None and (not self.whole or self.ended):
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def end(self, error: UpstreamError | None = None) -> None:
+        """Nothing more will come; with an error, something was missing."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self.wake()
+
+    async def _arrival(self) -> None:
+        self.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self.waiter
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _fetch(self) -> bytes:
+        parts = self.parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self.buffered = 0
+        self._read_on()
+        return data
+
+    def _read_on(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.line.resume()
+
+    async def _decoded(self) -> AsyncIterator[bytes]:
+        decoder = decoder_for(self.coding, self.limit)
+        try:
+            while part := await self.next_part():
+                if decoder is None:
+                    yield part
+                    continue
+                for unfolded in decoder.slices(part):
+                    yield unfolded
+            if decoder is not None:
+                decoder.end()
+        finally:
+            self.cancel()
+
+
+class _Chunks:
+    """An async iterator without the cost of an async generator."""
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: HttpReply) -> None:
+        self._reply = reply
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._reply.next_part()
+        if not part:
+            raise StopAsyncIteration
+        return part
