@@ -1,1 +1,1 @@
-"""All configuration: one TOML file and the environment, checked and turned into nouns."""
+"""All configuration: one readable file and the environment, checked whole before it counts."""
