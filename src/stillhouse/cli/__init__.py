@@ -12,6 +12,10 @@ from stillhouse import __version__
 from stillhouse.core.errors import StillhouseError
 
 VERBS = {
+    "serve": ("serve_verb", "One endpoint in front of every model."),
+    "check": ("check_verb", "What would be served, and what is wrong with the configuration."),
+    "keys": ("keys_verb", "Virtual keys: who may call, for what, and how much."),
+    "budgets": ("budgets_verb", "What is capped, used, reserved and left."),
     "import": ("import_verb", "Bring logs of LLM calls into the books."),
     "ledger": ("ledger_verb", "What was spent, by model, task, team and day."),
     "tasks": ("tasks_verb", "The narrow tasks that repeat in the traffic."),

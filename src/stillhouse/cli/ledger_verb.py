@@ -1,7 +1,8 @@
-"""`stillhouse ledger`: what was spent, by model, task, team and day."""
+"""`stillhouse ledger`: what was spent, by model, task, team and day; and whether it adds up."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import click
 from rich.console import Console
 
 from stillhouse import wiring
-from stillhouse.cli.terminal import as_json, console, print_json, table
+from stillhouse.cli.terminal import as_json, console, print_json, progress, table
 from stillhouse.core.money import Paid
 from stillhouse.flows.books import USUAL_CUTS, Spend, spend_by
+from stillhouse.flows.verify import Audit, Difference, verify
 from stillhouse.ledger.report import SpendRow
 from stillhouse.pages.numerals import ABSENT, MINUS, count, plural, share
 
@@ -31,15 +33,19 @@ _HEADS = (
 _NOBODY = {"task": "(no task)", "day": "(no time)"}
 
 
-@click.command("ledger")
+MOST_SHOWN = 50
+"""Differences that are printed one by one; JSON has all of them."""
+
+
+@click.group("ledger", invoke_without_command=True)
 @click.option(
     "--by",
-    type=click.Choice([*USUAL_CUTS, "customer", "feature"]),
+    type=click.Choice([*USUAL_CUTS, "customer", "feature", "key", "upstream", "fate"]),
     help="One grouping with all its rows, in place of the overview.",
 )
 @as_json
-@click.pass_obj
-def verb(database: Path, by: str | None, as_json: bool) -> None:
+@click.pass_context
+def verb(ctx: click.Context, by: str | None, as_json: bool) -> None:
     """Show what was spent, by model, task, team and day.
 
     Computed is usage times the price of its instant; Reported is what the provider says it
@@ -51,7 +57,72 @@ def verb(database: Path, by: str | None, as_json: bool) -> None:
       stillhouse ledger
       stillhouse ledger --by customer
       stillhouse --db books.db ledger --by day --json
+      stillhouse ledger verify
     """
+    if ctx.invoked_subcommand is None:
+        _show_spend(ctx.obj, by, as_json)
+
+
+@verb.command("verify")
+@as_json
+@click.pass_obj
+def verify_verb(database: Path, as_json: bool) -> None:
+    """Redo every charge from the facts that the books keep, and say where it differs.
+
+    Counts are redone from the provider's own usage object where that is kept, charges from the
+    counts and the facts of their price, to the last place. The exit code is 1 where something
+    differs.
+
+    \b
+    Examples:
+      stillhouse ledger verify
+      stillhouse --db books.db ledger verify --json
+    """
+    audit = Audit()
+    found: list[Difference] = []
+    with wiring.existing_store(database) as store, progress("the books") as bar:
+        n_attempts = store.n_attempts()
+        for difference in verify(store, audit):
+            if as_json or len(found) < MOST_SHOWN:
+                found.append(difference)
+            bar(min(1.0, audit.attempts / max(1, n_attempts)), f"{audit.attempts:,} attempts")
+    if as_json:
+        print_json(
+            {
+                "database": str(database),
+                "attempts": audit.attempts,
+                "charges": audit.charges,
+                "usage_objects": audit.from_usage_bodies,
+                "not_derivable": audit.not_derivable,
+                "n_differences": audit.differences,
+                "differences": [difference._asdict() for difference in found],
+            }
+        )
+    else:
+        _show_audit(audit, found)
+    if audit.differences:
+        sys.exit(1)
+
+
+def _show_audit(audit: Audit, found: list[Difference]) -> None:
+    for difference in found:
+        click.echo(f"{printable(difference.attempt_id)} {difference.what}")
+        for side, text in (("stored", difference.stored), ("derived", difference.derived)):
+            if text:
+                click.echo(f"  {side:8} {printable(text)}")
+    if audit.differences > len(found):
+        click.echo(f"... and {audit.differences - len(found):,} more; --json lists them all")
+    checked = (
+        f"{plural(audit.attempts, 'attempt')} with {plural(audit.charges, 'charge')} redone, "
+        f"{audit.from_usage_bodies:,} from the provider's own usage object"
+    )
+    if audit.not_derivable:
+        checked += f"; {audit.not_derivable:,} were allocated or billed, and cannot be redone"
+    verdict = plural(audit.differences, "difference") if audit.differences else "the books hold"
+    click.echo(f"{checked}: {verdict}")
+
+
+def _show_spend(database: Path, by: str | None, as_json: bool) -> None:
     most = None if by or as_json else FEW
     with wiring.existing_store(database) as store:
         cuts = [spend_by(store, cut, most) for cut in ([by] if by else USUAL_CUTS)]
@@ -151,6 +222,8 @@ def _unnamed(by: str) -> str:
         return "No request belongs to a task yet: `stillhouse tasks` finds them.\n"
     if by == "day":
         return "No request has a time.\n"
+    if by in ("key", "upstream", "fate"):
+        return f"No request has a {by}: only calls through the endpoint do.\n"
     return f"No request names its {by}: logs do in their metadata, tables in a column {by!r}.\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -159,7 +159,7 @@ def _repriced(seen: Observed, model: str, price_of: Callable[[str, Attempt], Pri
     total, counted = Paid(0), 0
     for attempt in seen.attempts:
         # Times and hosts of the old teacher say nothing about the new one.
-        moved = replace(attempt, model=model, host="", service_tier="", batch=False)
+        moved = attempt._replace(model=model, host="", service_tier="", batch=False)
         price = price_of(model, moved)
         if price is None:
             raise CallerError(

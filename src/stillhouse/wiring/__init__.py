@@ -160,7 +160,7 @@ def price_finder(own: Path | None = None) -> Callable[[str, Attempt], Price | No
 
 def shipped_prices() -> Path:
     """Dated prices that the catalogue lacks, each with its source."""
-    return Path(__file__).parent / "catalogues" / "prices.yaml"
+    return Path(__file__).parents[1] / "catalogues" / "prices.yaml"
 
 
 def open_store(database: Path) -> SqliteStore:

@@ -1,0 +1,223 @@
+"""The story of one request: reserve, choose, journal, send, pass on, price, journal, settle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from stillhouse.core.calls import Done, Ended, Fate, Headers
+from stillhouse.core.catalogue import Deployment
+from stillhouse.core.errors import CallerError, StillhouseError
+from stillhouse.core.quotas import Denied, Hold
+from stillhouse.dialects.faults import error_body
+from stillhouse.flows.attempt import Attempting, Failed
+from stillhouse.flows.house import Asked, Caller, House
+from stillhouse.flows.remember import Listening, give, key_of
+from stillhouse.ledger.estimate import need
+from stillhouse.ledger.prices import Price
+from stillhouse.routing.outcomes import Outcome
+from stillhouse.routing.retrying import TERMS, Terms, Try, attempts
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Refusal(NamedTuple):
+    """An answer that is a failure: what the caller is told, in the caller's own wire format."""
+
+    status: int
+    kind: str
+    sentence: str
+    retry_after_seconds: float | None = None
+    refused_by: str = ""
+
+
+_PAYING_TWICE = Terms(pay_twice=True)
+_LATE = (Fate.CONNECT_TIMEOUT, Fate.FIRST_BYTE_TIMEOUT, Fate.TOTAL_TIMEOUT)
+_PASSED_ON = (b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry")
+
+
+async def answer(house: House, asked: Asked, caller: Caller) -> Done:
+    """Answer a request, whatever happens, and book every call that it took.
+
+    What an upstream was sent is in the journal before its first byte leaves, what it cost before
+    the caller's last byte does. A stream that dies is ended in the caller's own wire format and
+    never continued by another model.
+    """
+    ended: list[Ended] = []
+    waited = 0.0
+    if house.keeper.blocked:
+        sentence = "the journal cannot be written, so nothing is bought: free space on its disk"
+        return await _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), ended, 0.0)
+    key = key_of(asked)
+    if key is not None:
+        kept = house.cache.get(key, house.seconds())
+        if kept is not None:
+            ended.append(await give(house, asked, caller, kept))
+            return done(house, asked, kept.status, ended, waited, None, cached=True)
+        caller = listening = Listening(caller)
+    route = asked.route
+    terms = _PAYING_TWICE if route.pay_twice else TERMS
+    plan = attempts(route, house.catalogue, house.health, house.draw, house.seconds, terms)
+    step = next(plan)
+    while True:
+        if not isinstance(step, Try):
+            waited += step.seconds
+            await house.sleep(step.seconds)
+            step = next(plan)
+            continue
+        try:
+            call = Attempting(house, asked, caller, step.deployment, step.kind, len(ended))
+            held = await _reserve(house, asked, step.deployment, call.price)
+        except CallerError as foreign:
+            return await _refuse(house, asked, caller, said(foreign), ended, waited)
+        if isinstance(held, Refusal):
+            return await _refuse(house, asked, caller, held, ended, waited)
+        try:
+            result = await call.run(held)
+        except StillhouseError as failed:  # nothing went upstream
+            house.desk.settle(held, 0, 0)
+            return await _refuse(house, asked, caller, said(failed), ended, waited)
+        waited += call.waited
+        if not isinstance(result, Failed):
+            ended.append(result)
+            with suppress(StopIteration):
+                heard = Outcome(result.fate, result.status, None, True, call.first_byte_seconds)
+                plan.send(heard)
+            if key is not None:
+                listening.keep(house, asked, key, result)
+            status = 499 if result.fate is Fate.CALLER_GONE else result.status
+            return done(house, asked, status, ended, waited, call.first_byte_seconds)
+        try:
+            if caller.gone:
+                raise StopIteration
+            step = plan.send(result.outcome)
+        except StopIteration:
+            ended.append(await call.close(result, last=True))
+            return await _give_up(house, asked, caller, result, ended, waited)
+        ended.append(await call.close(result, last=False))
+
+
+async def _reserve(
+    house: House, asked: Asked, deployment: Deployment, price: Price | None
+) -> Hold | Refusal:
+    """Set aside the most that a call may use; a refusal says which quota is in the way."""
+    ask, route = asked.ask, asked.route
+    most, unpriced = route.max_output_tokens, route.allow_unpriced
+    wanted = need(ask, len(asked.body), price, most, allow_unpriced=unpriced)
+    hold = house.desk.try_hold(asked.key_id, asked.tags, route.name, wanted)
+    if hold is not None:
+        return hold
+    answered = await house.desk.hold(asked.key_id, asked.tags, route.name, wanted)
+    if isinstance(answered, Denied):
+        quota = answered.quota
+        return Refusal(
+            429,
+            "rate_limit",
+            answered.sentence,
+            answered.retry_after_seconds,
+            quota.quota_id if quota is not None else "",
+        )
+    return answered
+
+
+def said(failed: StillhouseError) -> Refusal:
+    """What a caller is told of a failure of ours or of theirs."""
+    if isinstance(failed, CallerError):
+        return Refusal(400, "invalid_request", str(failed))
+    return Refusal(503, "overloaded", str(failed))
+
+
+async def _refuse(
+    house: House,
+    asked: Asked,
+    caller: Caller,
+    refusal: Refusal,
+    ended: Sequence[Ended],
+    waited: float,
+) -> Done:
+    await tell(caller, asked, refusal)
+    return done(house, asked, refusal.status, ended, waited, None, refusal.refused_by)
+
+
+async def tell(caller: Caller, asked: Asked, refusal: Refusal) -> None:
+    """Give a caller a failure in its own wire format."""
+    body = error_body(asked.ask.wire, refusal.status, refusal.kind, refusal.sentence)
+    headers: Headers = [
+        _JSON,
+        (b"content-length", b"%d" % len(body)),
+        (b"x-stillhouse-exchange", asked.exchange_id.encode()),
+    ]
+    if refusal.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(refusal.retry_after_seconds + 0.5))))
+    await caller.whole(refusal.status, headers, body)
+
+
+async def _give_up(
+    house: House,
+    asked: Asked,
+    caller: Caller,
+    failed: Failed,
+    ended: Sequence[Ended],
+    waited: float,
+) -> Done:
+    """Pass the last failure on: an upstream's own error as it is, any other in one sentence."""
+    fate, status = failed.outcome.fate, failed.outcome.status
+    upstream = ended[-1].attempt.host
+    if fate is Fate.STATUS and (status != 401 or asked.caller_key):
+        body = failed.body_for_caller
+        headers: Headers = [
+            *(field for field in failed.headers if field[0] in _PASSED_ON),
+            _JSON,
+            (b"content-length", b"%d" % len(body)),
+            (b"x-stillhouse-exchange", asked.exchange_id.encode()),
+        ]
+        await caller.whole(status, headers, body)
+        return done(house, asked, status, ended, waited, None)
+    if fate is Fate.STATUS:  # our key, so not the caller's fault
+        sentence = (
+            f"{upstream or 'the upstream'} refused this endpoint's own key; check its key_env"
+        )
+        refusal = Refusal(502, "upstream_error", sentence)
+    else:
+        refusal = Refusal(504 if fate in _LATE else 502, "upstream_error", failed.heard.error)
+    return await _refuse(house, asked, caller, refusal, ended, waited)
+
+
+def done(
+    house: House,
+    asked: Asked,
+    status: int,
+    ended: Sequence[Ended],
+    waited: float,
+    first_byte: float | None,
+    refused_by: str = "",
+    *,
+    cached: bool = False,
+) -> Done:
+    """Sum a request up for those who watch."""
+    cost: int | None = 0
+    for entry in ended:
+        for charge in entry.charges:
+            cost = None if cost is None or charge.billed is None else cost + charge.billed.pico
+    seconds = house.seconds() - asked.began
+    summed = Done(
+        asked.exchange_id,
+        asked.at_us,
+        asked.ask.wire,
+        asked.route.name,
+        asked.key_id,
+        asked.tags,
+        status,
+        asked.ask.stream,
+        tuple(ended),
+        cost,
+        seconds,
+        max(0.0, seconds - waited),
+        first_byte,
+        cached,
+        refused_by,
+        asked.traceparent,
+    )
+    house.watch.done(summed)
+    return summed

@@ -1,0 +1,350 @@
+"""One call upstream, from the journal's first word about it to its price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import NamedTuple
+
+from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started, UpstreamCall
+from stillhouse.core.catalogue import Deployment, OnDisconnect, Upstream, Wire
+from stillhouse.core.errors import CallerError, ProviderError, UpstreamError
+from stillhouse.core.ports import Reply
+from stillhouse.core.quotas import Hold
+from stillhouse.core.traffic import Attempt, AttemptKind
+from stillhouse.dialects.faults import stream_error, upstream_message
+from stillhouse.dialects.paths import UPSTREAM_PATH
+from stillhouse.dialects.peek import with_model, with_usage
+from stillhouse.dialects.seen import StreamEye, read_body
+from stillhouse.dialects.unfold import text_answered
+from stillhouse.dialects.translate import StreamTranslator, Translation, translation
+from stillhouse.flows.booking import Heard, book, price_of
+from stillhouse.flows.house import Asked, Caller, House
+from stillhouse.routing.outcomes import Outcome, retry_after
+
+KEPT_BACK = frozenset(
+    (
+        b"content-length",
+        b"set-cookie",
+        b"server",
+        b"date",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"via",
+    )
+)
+"""Header fields of an upstream that speak of its own connection, and go no further."""
+
+
+UNKNOWN_OUTPUT_TOKENS = 256
+"""What an answer nobody heard is taken to have before a route's first answer."""
+
+NO_JSON = "the upstream's answer is cut off, or no JSON"
+
+
+class Failed(NamedTuple):
+    """A call that gave no answer to pass on; not in the journal yet."""
+
+    outcome: Outcome
+    heard: Heard
+    headers: Headers = []  # noqa: RUF012 (never changed)
+    body_for_caller: bytes = b""
+
+
+class Attempting:
+    """One call upstream: `run` it, and where it failed `close` it once it is known what follows.
+
+    Afterwards `waited` is the time in seconds that was the upstream's.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_caller",
+        "_deployment",
+        "_hold",
+        "_house",
+        "_keeps_body",
+        "_sent",
+        "_started",
+        "_translation",
+        "_upstream",
+        "_wire",
+        "first_byte_seconds",
+        "price",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        house: House,
+        asked: Asked,
+        caller: Caller,
+        deployment: Deployment,
+        kind: AttemptKind,
+        place: int,
+    ) -> None:
+        self._house, self._asked, self._caller = house, asked, caller
+        self._deployment = deployment
+        self._upstream = upstream = house.catalogue.upstreams[deployment.upstream]
+        self._wire, self._translation = spoken(asked.ask.wire, upstream)
+        self._attempt = Attempt(
+            f"{asked.exchange_id}-{place + 1}" if place else asked.exchange_id,
+            deployment.model,
+            house.now_us() if place else asked.at_us,
+            upstream.host,
+            kind,
+            service_tier=asked.ask.service_tier,
+            region=upstream.region,
+        )
+        self.price = price_of(house, self._attempt)
+        self._keeps_body = not place
+        self._sent = 0.0
+        self.waited = 0.0
+        self.first_byte_seconds: float | None = None
+
+    @property
+    def _callers_key(self) -> bool:
+        """Whether the call goes out with the caller's own provider key."""
+        return self._upstream.pass_caller_key and bool(self._asked.caller_key)
+
+    def _sending(self) -> Awaitable[None] | None:
+        written = self._house.keeper.start(self._started)
+        self._sent = self._house.seconds()
+        return written
+
+    async def run(self, hold: Hold) -> Ended | Failed:
+        """Send the call and pass its answer on; Failed where there was none to pass.
+
+        Raises CallerError and StoreError before anything has gone upstream.
+        """
+        house, asked = self._house, self._asked
+        self._hold = hold
+        self._started = Started(
+            asked.exchange_id,
+            self._attempt,
+            asked.ask.wire,
+            self._deployment.upstream,
+            asked.tags,
+            asked.key_id,
+            self.price.price_id if self.price is not None else "",
+            house.keep_body(asked.route, asked.body) if self._keeps_body else "",
+            len(asked.body),
+            expected_output(house, asked),
+            hold.counters,
+            self._wire if self._translation is not None else "",
+        )
+        provider = house.providers[self._deployment.upstream]
+        reply: Reply | None = None
+        if asked.route.on_disconnect is OnDisconnect.CANCEL:
+            self._caller.interrupt(asyncio.current_task())
+        try:
+            reply = await provider.send(self._call(), self._sending)
+            status = reply.status
+            if asked.ask.stream and status < 300:
+                return await self._pass_stream(reply)
+            body = await reply.read()
+            self._arrived()
+        except UpstreamError as fault:
+            self._arrived()
+            return Failed(Outcome(fault.fate, 0), Heard(fault.fate, 0, error=str(fault)))
+        except asyncio.CancelledError:
+            if not self._caller.gone:
+                raise
+            _uncancel()
+            if reply is not None:
+                reply.cancel()
+            self._arrived()
+            return await self._keep(Heard(Fate.CALLER_GONE, 0, error="the caller left"))
+        if status >= 300:
+            heard = Heard(Fate.STATUS, status, body=body, error=upstream_message(body))
+            waits = retry_after(reply.headers, house.now_us())
+            outcome = Outcome(Fate.STATUS, status, waits, caller_key=self._callers_key)
+            turned = self._translation
+            told = body if turned is None else turned.error(status, body)
+            return Failed(outcome, heard, reply.headers, told)
+        seen = read_body(body, self._wire)
+        if not seen.complete:
+            heard = Heard(Fate.GARBAGE, status, seen, body=body, error=NO_JSON)
+            return Failed(Outcome(Fate.GARBAGE, status), heard)
+        return await self._give(reply, body, seen)
+
+    def _call(self) -> UpstreamCall:
+        asked, model = self._asked, self._deployment.model
+        ask, body = asked.ask, asked.body
+        if self._translation is not None:
+            body = self._translation.request(body, model)
+        else:
+            if model != ask.model:
+                body = with_model(body, model)
+            if ask.stream and self._wire is Wire.CHAT and not ask.wants_usage:
+                body = with_usage(body)
+        attempt_id = self._attempt.attempt_id.encode()
+        return UpstreamCall(
+            self._wire,
+            "POST",
+            UPSTREAM_PATH[self._wire],
+            model,
+            body,
+            ask.stream,
+            (*asked.headers, (b"x-stillhouse-attempt", attempt_id)),
+            asked.caller_key if self._callers_key else "",
+        )
+
+    def _arrived(self) -> None:
+        """Nothing more is awaited from upstream: from here on the call is booked, come what may."""
+        self._caller.interrupt(None)
+        if self._sent:
+            self.waited = self._house.seconds() - self._sent
+
+    async def _give(self, reply: Reply, body: bytes, seen: Seen) -> Ended | Failed:
+        """Book a whole answer, then give it."""
+        self.first_byte_seconds = self.waited
+        text = text_answered(body, self._wire) if seen.usage_body is None else None
+        out, asked = body, self._asked
+        if self._translation is not None:
+            at_s = asked.at_us // 1_000_000
+            try:
+                out = self._translation.answer(
+                    body, asked.ask.model, asked=asked.body, created=at_s
+                )
+            except ProviderError as foreign:
+                heard = Heard(Fate.GARBAGE, reply.status, seen, text, body=body, error=str(foreign))
+                return Failed(Outcome(Fate.GARBAGE, reply.status), heard)
+        ended = await self._keep(Heard(Fate.OK, reply.status, seen, text, body=body))
+        await self._caller.whole(reply.status, self._headers(reply, len(out)), out)
+        return ended
+
+    async def _pass_stream(self, reply: Reply) -> Ended | Failed:
+        """Pass a stream on as it comes; its last piece leaves once the call is in the journal."""
+        ask, caller = self._asked.ask, self._caller
+        eye = StreamEye(self._wire, hide_usage=self._translation is None and not ask.wants_usage)
+        turned = None
+        if self._translation is not None:
+            at_s = self._asked.at_us // 1_000_000
+            turned = self._translation.stream(ask.model, asked=self._asked.body, created=at_s)
+        fault = UpstreamError(Fate.TRUNCATED, "the stream ended before its last event")
+        try:
+            async for chunk in reply.chunks():
+                out = eye.feed(chunk) if turned is None else _both(eye, turned, chunk)
+                if self.first_byte_seconds is None:
+                    self.first_byte_seconds = self._house.seconds() - self._sent
+                    await caller.begin(reply.status, self._headers(reply, None))
+                if eye.ended:
+                    return await self._end_stream(reply, eye, out, turned)
+                if out:
+                    await caller.piece(out)
+            if eye.end().complete:
+                return await self._end_stream(reply, eye, eye.rest(), turned)
+        except UpstreamError as broken:
+            fault = broken
+        except asyncio.CancelledError:
+            if not caller.gone:
+                raise
+            _uncancel()
+        reply.cancel()
+        self._arrived()
+        return await self._broken_stream(reply, eye, fault)
+
+    async def _end_stream(
+        self,
+        reply: Reply,
+        eye: StreamEye,
+        last: bytes,
+        turned: StreamTranslator | None,
+    ) -> Ended:
+        self._arrived()
+        seen = eye.end()
+        text = eye.text_seen() if seen.usage_body is None else ""
+        ended = await self._keep(Heard(Fate.OK, reply.status, seen, text, body=eye.stream()))
+        await self._caller.end(last if turned is None else last + turned.end())
+        return ended
+
+    async def _broken_stream(
+        self, reply: Reply, eye: StreamEye, fault: UpstreamError
+    ) -> Ended | Failed:
+        """Book a stream that died; where the caller has seen a part, tell it in its own format."""
+        gone, begun = self._caller.gone, self.first_byte_seconds is not None
+        seen = eye.end()
+        fate = Fate.CALLER_GONE if gone else Fate.GARBAGE if seen.error else fault.fate
+        heard = Heard(
+            fate,
+            reply.status,
+            seen,
+            eye.text_seen(),
+            body=eye.stream(),
+            error="the caller left" if gone else seen.error or str(fault),
+        )
+        if not (begun or gone):
+            return Failed(Outcome(fate, reply.status), heard)
+        ended = await self._keep(heard)
+        if not gone:
+            sentence = f"the upstream's stream broke off: {heard.error}"
+            wire = self._asked.ask.wire
+            await self._caller.end(stream_error(wire, 502, "upstream_error", sentence))
+        return ended
+
+    async def close(self, failed: Failed, *, last: bool) -> Ended:
+        """Book a call that failed; `last` where no other follows it."""
+        return await self._keep(failed.heard, last=last)
+
+    async def _keep(self, heard: Heard, *, last: bool = True) -> Ended:
+        """Book the call, write it down, and free what was reserved beyond its cost."""
+        house, first = self._house, self.first_byte_seconds
+        timed = heard._replace(
+            latency_ms=self.waited * 1000, first_byte_ms=None if first is None else first * 1000
+        )
+        if not self._sent:  # never left, and so not in the journal yet
+            await house.keeper.close(self._started)
+        ended = book(house, self._asked, self._started, self._wire, timed, self.price, last=last)
+        await house.keeper.close(ended)
+        usage = ended.attempt.usage
+        tokens = usage.total_input_tokens + usage.total_output_tokens if usage else 0
+        cost = sum([c.billed.pico for c in ended.charges if c.billed is not None])
+        house.desk.settle(self._hold, cost, tokens)
+        if ended.fate is Fate.OK and usage is not None:
+            house.learn_output(self._asked.route.name, usage.total_output_tokens)
+        return ended
+
+    def _headers(self, reply: Reply, length: int | None) -> Headers:
+        headers = [field for field in reply.headers if field[0] not in KEPT_BACK]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        headers.append((b"x-stillhouse-exchange", self._asked.exchange_id.encode()))
+        return headers
+
+
+def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
+    """The wire that an upstream is spoken to in for a caller of another, and the translation.
+
+    Raises CallerError where the upstream speaks nothing that this wire can be turned into.
+    """
+    if wire in upstream.wires:
+        return wire, None
+    for other in upstream.wires:
+        if (turned := translation(wire, other)) is not None:
+            return other, turned
+    raise CallerError(
+        f"the upstream {upstream.name} speaks {', '.join(upstream.wires)}, and {wire} cannot be "
+        "turned into that; call a model whose upstream speaks it"
+    )
+
+
+def expected_output(house: House, asked: Asked) -> int:
+    """What an answer that nobody heard is taken to have, in tokens.
+
+    The length of the route's answers so far, never more than the caller's own limit.
+    """
+    limit = asked.ask.max_output_tokens or asked.route.max_output_tokens
+    return min(limit, house.expected_output.get(asked.route.name, UNKNOWN_OUTPUT_TOKENS))
+
+
+def _both(eye: StreamEye, turned: StreamTranslator, chunk: bytes) -> bytes:
+    eye.feed(chunk)
+    return turned.feed(chunk)
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

@@ -1,0 +1,141 @@
+"""What a call upstream used and cost: as reported, else estimated, priced at its own instant."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+import orjson
+
+from stillhouse.core.calls import Ended, Fate, Seen, Started
+from stillhouse.core.catalogue import Wire
+from stillhouse.core.errors import CallerError
+from stillhouse.core.money import Paid
+from stillhouse.core.traffic import Attempt, Evidence, Usage
+from stillhouse.dialects.paths import USAGE_DIALECT
+from stillhouse.dialects.prompt import text_asked
+from stillhouse.flows.house import Asked, House
+from stillhouse.ledger.book import STANDARD_TIERS
+from stillhouse.ledger.charging import charge, nothing_bought
+from stillhouse.ledger.estimate import estimated_usage
+from stillhouse.ledger.prices import Price
+from stillhouse.ledger.usage import decompose
+
+
+class Heard(NamedTuple):
+    """What was heard of a call's answer: `text` is the part of a stream that arrived."""
+
+    fate: Fate
+    status: int
+    seen: Seen = Seen()
+    text: str | None = None
+    first_byte_ms: float | None = None
+    latency_ms: float | None = None
+    body: bytes = b""
+    error: str = ""
+
+
+def book(
+    house: House,
+    asked: Asked,
+    started: Started,
+    wire: Wire,
+    heard: Heard,
+    price: Price | None,
+    *,
+    last: bool = True,
+) -> Ended:
+    """Close a call: its usage, its price and its charges; `price` is that of the model asked for.
+
+    A usage body that contradicts itself is no count: the call is then estimated, and `error` of
+    the entry says why. A call that never left, or that was refused with a 4xx, bought nothing.
+    """
+    fate, status, seen = heard.fate, heard.status, heard.seen
+    usage, evidence, error = None, Evidence.REPORTED, heard.error
+    if seen.usage_body is not None:
+        try:
+            usage = decompose_seen(seen, wire)
+        except CallerError as misfit:
+            error = f"{error}; {misfit}" if error else str(misfit)
+    free = not fate.sent or (usage is None and 400 <= status < 500)
+    if free:
+        usage, evidence = Usage(), Evidence.DERIVED
+    elif usage is None:
+        evidence = Evidence.ESTIMATED
+        usage = estimated_usage(
+            fate,
+            status,
+            text_asked(asked.body, asked.ask.wire),
+            len(asked.body),
+            heard.text,
+            started.expected_output_tokens,
+            house.counter,
+        )
+    attempt = _attempt(started.attempt, seen, heard, usage, evidence)
+    if free:
+        charges = nothing_bought(attempt)
+    else:
+        begun = started.attempt
+        if attempt.model != begun.model or attempt.service_tier != begun.service_tier:
+            price = price_of(house, attempt) or price
+        charges = charge(attempt, price)
+    kept = house.keep_body(asked.route, heard.body) if heard.body else ""
+    return Ended(
+        asked.exchange_id,
+        attempt,
+        charges,
+        fate,
+        status,
+        heard.first_byte_ms,
+        orjson.dumps(seen.usage_body).decode() if seen.usage_body is not None else "",
+        kept,
+        asked.ask.stream and 200 <= status < 300,
+        error,
+        last,
+        upstream=started.upstream,
+    )
+
+
+def decompose_seen(seen: Seen, wire: Wire) -> Usage:
+    """The leaves of a usage body as one wire's upstreams write it."""
+    assert seen.usage_body is not None
+    return decompose(seen.usage_body, USAGE_DIALECT[wire])
+
+
+def price_of(house: House, attempt: Attempt) -> Price | None:
+    """The price of a call at its instant; None where it is unpriced."""
+    return house.prices.find(
+        attempt.model,
+        attempt.host,
+        attempt.at_us,
+        service_tier=attempt.service_tier,
+        batch=attempt.batch,
+        region=attempt.region,
+    )
+
+
+def _attempt(begun: Attempt, seen: Seen, heard: Heard, usage: Usage, evidence: Evidence) -> Attempt:
+    tier = seen.service_tier or begun.service_tier
+    return Attempt(
+        begun.attempt_id,
+        seen.model or begun.model,
+        begun.at_us,
+        begun.host,
+        begun.kind,
+        usage,
+        heard.latency_ms,
+        _reported(seen.reported_cost),
+        heard.fate is Fate.OK and not seen.error,
+        "" if tier in STANDARD_TIERS else tier,
+        begun.batch,
+        begun.region,
+        evidence,
+    )
+
+
+def _reported(cost: object) -> Paid | None:
+    """What the provider says it charged; what cannot be an amount is left out."""
+    if isinstance(cost, int | float | str) and not isinstance(cost, bool):
+        with suppress(ValueError, ArithmeticError):
+            return Paid.of(cost)
+    return None

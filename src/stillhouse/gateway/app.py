@@ -1,0 +1,181 @@
+"""The ASGI callable: a request comes in, passes the door, is answered, and told to the watch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from stillhouse.core.catalogue import Route, Wire
+from stillhouse.core.errors import CallerError
+from stillhouse.core.quotas import VirtualKey
+from stillhouse.dialects.faults import error_body
+from stillhouse.dialects.paths import SERVED
+from stillhouse.dialects.peek import peek
+from stillhouse.flows.answer import answer
+from stillhouse.flows.house import Asked, House
+from stillhouse.gateway.caller import AsgiCaller, Receive, Scope, Send
+from stillhouse.gateway.door import Door, MisdirectedError
+from stillhouse.ledger.names import matches
+from stillhouse.routing.catalogue import find_route
+
+NO_KEY = "the key is missing, unknown, expired or revoked; send a virtual key as bearer token"
+
+Other = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a caller may send: bytes of a body, and how long it may take to send it."""
+
+    body_bytes: int = 32 * 2**20
+    body_seconds: float = 60.0
+
+
+class TooLargeError(CallerError):
+    """A body is longer than the limit."""
+
+
+class Endpoint:
+    """The only door: raw ASGI, so that nothing stands between a caller's bytes and its answer.
+
+    Calls of models take the short way here; every other path goes to `other`. `house` may be put
+    in another's place while requests are under way: each keeps the one that it began with.
+    """
+
+    def __init__(self, house: House, door: Door, other: Other, limits: Limits = Limits()) -> None:
+        self.house, self.door, self.limits = house, door, limits
+        self.in_flight = 0
+        self._other = other
+        self._routes: dict[tuple[str, str], Route | None] = {}
+        self._known = house.catalogue
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            wire = SERVED.get(scope["path"])
+            if wire is not None and scope["method"] == "POST":
+                self.in_flight += 1
+                try:
+                    await self._serve(wire, scope, receive, send)
+                finally:
+                    self.in_flight -= 1
+                return
+        await self._other(scope, receive, send)
+
+    async def _serve(self, wire: Wire, scope: Scope, receive: Receive, send: Send) -> None:
+        house = self.house
+        began, at_us = house.seconds(), house.now_us()
+        try:
+            visitor = self.door.enter(scope["headers"])
+        except MisdirectedError as elsewhere:
+            await _tell(send, wire, 421, "misdirected", str(elsewhere))
+            return
+        if visitor is None:
+            await _tell(send, wire, 401, "authentication", NO_KEY)
+            return
+        try:
+            body = await read_body(receive, visitor.found, self.limits)
+            ask = peek(body, wire)
+            route = self._route(house, visitor.key, ask.model)
+        except TooLargeError as large:
+            await _tell(send, wire, 413, "request_too_large", str(large))
+            return
+        except CallerError as wrong:
+            await _tell(send, wire, 400, "invalid_request", str(wrong))
+            return
+        except ConnectionError:  # the caller left before it had said what it wanted
+            return
+        except TimeoutError:
+            await _tell(send, wire, 408, "timeout", "the request's body took too long to arrive")
+            return
+        if route is None:
+            sentence = (
+                f"the model {ask.model!r} is not served here; GET /v1/models lists those that are"
+            )
+            await _tell(send, wire, 404, "not_found", sentence)
+            return
+        loop = asyncio.get_running_loop()
+        caller = AsgiCaller(scope, receive, send, loop)
+        asked = Asked(
+            f"{at_us // 1000:012x}{random.getrandbits(80):020x}",
+            at_us,
+            began,
+            ask,
+            body,
+            route,
+            visitor.key.key_id,
+            visitor.tags,
+            visitor.headers,
+            visitor.caller_key,
+            visitor.found.get(b"traceparent", b"").decode("latin-1"),
+        )
+        try:
+            await answer(house, asked, caller)
+        finally:
+            caller.release()
+
+    def _route(self, house: House, key: VirtualKey, model: str) -> Route | None:
+        """The route of a model that this key may call."""
+        if house.catalogue is not self._known:
+            self._known = house.catalogue
+            self._routes.clear()
+        memory = (key.key_id, model)
+        try:
+            return self._routes[memory]
+        except KeyError:
+            pass
+        route = find_route(house.catalogue, model)
+        if route is not None and key.models and not matches(key.models, route.name):
+            route = None
+        if len(self._routes) >= _REMEMBERED:
+            self._routes.clear()
+        self._routes[memory] = route
+        return route
+
+
+async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits) -> bytes:
+    """The whole body of a request; TooLargeError or TimeoutError where it passes a limit."""
+    length = found.get(b"content-length", b"")
+    if length.isdigit() and int(length) > limits.body_bytes:
+        raise _too_large(int(length), limits)
+    if b"content-encoding" in found and found[b"content-encoding"] != b"identity":
+        coding = found[b"content-encoding"].decode("latin-1")
+        raise CallerError(f"the body's content-encoding is {coding!r}; send it as it is")
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ConnectionError
+    body: bytes = message["body"]
+    if not message.get("more_body"):
+        return body
+    parts, size = [body], len(body)
+    async with asyncio.timeout(limits.body_seconds):
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ConnectionError
+            parts.append(message["body"])
+            size += len(message["body"])
+            if size > limits.body_bytes:
+                raise _too_large(size, limits)
+    return b"".join(parts)
+
+
+def _too_large(size: int, limits: Limits) -> TooLargeError:
+    return TooLargeError(
+        f"the body has {size} bytes or more and the limit is {limits.body_bytes}; send less, or "
+        "raise max_body_bytes"
+    )
+
+
+async def _tell(send: Send, wire: Wire, status: int, kind: str, sentence: str) -> None:
+    """Give a failure at the door in the caller's own wire format."""
+    body = error_body(wire, status, kind, sentence)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

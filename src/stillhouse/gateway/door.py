@@ -1,0 +1,157 @@
+"""Who is at the door: the key, what its calls are booked under, which headers may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from stillhouse.core.errors import CallerError
+from stillhouse.core.quotas import VirtualKey
+from stillhouse.core.traffic import Tags
+
+OURS = b"sh-"
+"""How the tokens of virtual keys begin."""
+
+PASSED_ON = frozenset(
+    (
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"idempotency-key",
+        b"openai-beta",
+        b"openai-organization",
+        b"openai-project",
+        b"x-client-request-id",
+    )
+)
+"""Header fields of callers that go on to an upstream."""
+
+_TAGS = {
+    b"x-stillhouse-task": "task",
+    b"x-stillhouse-team": "team",
+    b"x-stillhouse-customer": "customer",
+    b"x-stillhouse-feature": "feature",
+    b"x-stillhouse-region": "region",
+}
+_READ = frozenset(
+    (
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-stillhouse-key",
+        b"content-length",
+        b"content-encoding",
+        b"host",
+        b"traceparent",
+        *PASSED_ON,
+        *_TAGS,
+    )
+)
+_LONGEST_TAG = 128
+_REMEMBERED = 10_000
+
+NOBODY = VirtualKey("", "", b"", b"")
+"""Who calls where no keys are made: only on an endpoint that is open on purpose."""
+
+
+class Keys(Protocol):
+    """The virtual keys."""
+
+    def check(self, token: bytes, now_us: int) -> VirtualKey | None:
+        """Whose token this is; None where it is nobody's, expired or revoked."""
+        ...
+
+
+class Visitor(NamedTuple):
+    """A caller that was let in."""
+
+    key: VirtualKey
+    tags: Tags
+    headers: tuple[tuple[bytes, bytes], ...]
+    caller_key: str
+    found: dict[bytes, bytes]
+
+
+class MisdirectedError(CallerError):
+    """A request was sent to a host name that is not this endpoint's."""
+
+
+class Door:
+    """Lets callers in by their key.
+
+    While `open_house` says so, everybody is let in who shows no key of ours. `hosts` are the names
+    that the Host field may have, None for any: without the check, a web page could call an endpoint
+    on its reader's own machine under a name that its author has pointed there.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        now_us: Callable[[], int],
+        open_house: Callable[[], bool],
+        hosts: frozenset[str] | None = None,
+    ) -> None:
+        self._keys, self._now_us, self._open = keys, now_us, open_house
+        self._hosts = hosts
+        self._tags: dict[tuple[object, ...], Tags] = {}
+
+    def enter(self, headers: list[tuple[bytes, bytes]]) -> Visitor | None:
+        """Let a caller in; None for a missing or wrong key, MisdirectedError for a wrong Host."""
+        found = {name: value for name, value in headers if name in _READ}
+        if self._hosts is not None:
+            self._check_host(found.get(b"host", b""))
+        token = _token(found)
+        own = found.get(b"x-stillhouse-key", b"")
+        caller_key = ""
+        if own or token.startswith(OURS):
+            key = self._keys.check(own or token, self._now_us())
+            if key is None:
+                return None
+            caller_key = token.decode("latin-1") if own else ""
+        elif self._open():
+            key, caller_key = NOBODY, token.decode("latin-1")
+        else:
+            return None
+        passed = [field for field in found.items() if field[0] in PASSED_ON]
+        return Visitor(key, self._tags_of(key, found), tuple(passed), caller_key, found)
+
+    def _check_host(self, said: bytes) -> None:
+        name = said.decode("latin-1").lower()
+        if name not in self._hosts:  # type: ignore[operator]
+            bare, _, port = name.rpartition(":")
+            if not (port.isdigit() and bare in self._hosts):  # type: ignore[operator]
+                raise MisdirectedError(
+                    "the Host field names another server; call the endpoint by its own address, "
+                    "or list the name under hosts in [server]"
+                )
+
+    def _tags_of(self, key: VirtualKey, found: dict[bytes, bytes]) -> Tags:
+        """A key's own tags hold; headers name what the key leaves open."""
+        said = [(name, found[name]) for name in _TAGS if name in found]
+        if not said:
+            return key.tags
+        memory = (key.key_id, *said)
+        tags = self._tags.get(memory)
+        if tags is None:
+            if len(self._tags) >= _REMEMBERED:
+                self._tags.clear()
+            named = {_TAGS[name]: _tag(value) for name, value in said}
+            fields = {tag: getattr(key.tags, tag) or named.get(tag, "") for tag in _TAGS.values()}
+            tags = self._tags[memory] = Tags(**fields)
+        return tags
+
+
+def _token(found: dict[bytes, bytes]) -> bytes:
+    """The token that a caller shows, wherever its kind of client puts it."""
+    shown = found.get(b"authorization", b"")
+    if shown[:7].lower() == b"bearer ":
+        return shown[7:].strip()
+    return found.get(b"x-api-key") or found.get(b"api-key") or b""
+
+
+def _tag(value: bytes) -> str:
+    text = value.decode("utf-8", "replace")[:_LONGEST_TAG]
+    return "".join(sign for sign in text if sign.isprintable())
+
+
+LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]", "::1"))
+"""What an endpoint on loopback is called."""

@@ -1,0 +1,81 @@
+"""Every path that is no call of a model: health, metrics, models, token counts, the admin API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stillhouse.core.catalogue import Wire
+from stillhouse.core.errors import CallerError, ConfigError, ProviderError, StoreError
+from stillhouse.dialects.faults import error_body
+from stillhouse.dialects.paths import SERVED
+from stillhouse.gateway.app import Limits, TooLargeError, read_body
+from stillhouse.gateway.caller import Receive, Scope, Send
+from stillhouse.gateway.door import MisdirectedError
+from stillhouse.gateway.http import Answer, Handler, Question, RefusedError, Table
+
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (TooLargeError, 413),
+    (MisdirectedError, 421),
+    (CallerError, 400),
+    (ConfigError, 500),
+    (StoreError, 503),
+    (ProviderError, 502),
+)
+
+
+class Other:
+    """Serves the paths beside the model calls, and says what is wrong with any further one."""
+
+    def __init__(self, rows: Mapping[tuple[str, str], Handler], limits: Limits) -> None:
+        self._table, self._limits = Table(rows), limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        method, path = scope["method"], scope["path"]
+        handler, rest, methods = self._table.find(method, path)
+        if path in SERVED:
+            methods = ("POST",)
+        if handler is None:
+            await _unknown(method, path, methods).send(send)
+            return
+        headers = scope["headers"]
+        client = scope.get("client")
+        try:
+            body = await read_body(receive, dict(headers), self._limits)
+            question = Question(
+                method,
+                path,
+                scope.get("query_string", b""),
+                headers,
+                body,
+                client[0] if client else "",
+                rest,
+            )
+            answer = await handler(question)
+        except RefusedError as refused:
+            answer = failure(refused.status, str(refused))
+        except TimeoutError:
+            answer = failure(408, "the request's body took too long to arrive")
+        except ConnectionError:
+            return
+        except (CallerError, ConfigError, StoreError, ProviderError) as failed:
+            status = next(status for kind, status in _STATUS if isinstance(failed, kind))
+            answer = failure(status, str(failed))
+        if method == "HEAD":
+            answer = answer._replace(body=b"")
+        await answer.send(send)
+
+
+def failure(status: int, sentence: str) -> Answer:
+    """A failure in OpenAI's envelope, which most clients read."""
+    return Answer(status, error_body(Wire.CHAT, status, "", sentence))
+
+
+def _unknown(method: str, path: str, methods: tuple[str, ...]) -> Answer:
+    if methods:
+        answer = failure(405, f"{method} is not served at this path; use {' or '.join(methods)}")
+        return answer._replace(headers=((b"allow", ", ".join(methods).encode()),))
+    shown = path if path.isprintable() and len(path) < 200 else "(this path)"
+    return failure(404, f"nothing is served at {shown}; GET /openapi.json lists the paths")

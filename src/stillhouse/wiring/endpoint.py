@@ -1,0 +1,234 @@
+"""What stands behind the endpoint: the ASGI app of one worker, put together from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from stillhouse.core.calls import Done
+from stillhouse.core.catalogue import Recorded, Route
+from stillhouse.core.ports import Watch
+from stillhouse.core.quotas import VirtualKey
+from stillhouse.dialects.redact import hashed, redact_body
+from stillhouse.flows.desk import LeasingDesk
+from stillhouse.flows.house import House, Keeper
+from stillhouse.flows.price_facts import facts_of
+from stillhouse.gateway.admin import Admin
+from stillhouse.gateway.app import Endpoint, Limits
+from stillhouse.gateway.cache import Cache
+from stillhouse.gateway.caller import Receive, Scope, Send
+from stillhouse.gateway.door import LOOPBACK_NAMES, Door
+from stillhouse.gateway.families import breakers, folding
+from stillhouse.gateway.http import Handler
+from stillhouse.gateway.keys import KeyRing, follow
+from stillhouse.gateway.metrics import Metrics
+from stillhouse.gateway.models import Models
+from stillhouse.gateway.openapi import Described
+from stillhouse.gateway.other import Other
+from stillhouse.gateway.probes import Probes
+from stillhouse.gateway.tracing import Tracing
+from stillhouse.providers.tokens import ShapeCounter
+from stillhouse.routing.catalogue import names
+from stillhouse.routing.health import Health
+from stillhouse.settings.addresses import is_loopback
+from stillhouse.settings.nouns import Settings
+from stillhouse.settings.reading import unpack
+from stillhouse.settings.starting import database_of
+from stillhouse.store.journal import JournalWriter
+from stillhouse.wiring import SystemClock, price_book
+from stillhouse.wiring.books import access_of, spend_rows
+from stillhouse.wiring.upstreams import open_providers
+
+PUBLISH_SECONDS = 1.0
+
+
+def app(payload: bytes, name: str) -> Application:
+    """The ASGI app of a worker, from packed settings; ConfigError where it cannot be."""
+    return Application(unpack(payload), name, os.environ)
+
+
+class Application:
+    """One worker's endpoint: everything that has to be begun and ended with it."""
+
+    def __init__(self, settings: Settings, name: str, env: Mapping[str, str]) -> None:
+        clock, server = SystemClock(), settings.server
+        database = database_of(settings, env)
+        self._journal_folder = folder = Path(settings.journal.folder)
+        own = Path(settings.books.prices) if settings.books.prices else None
+        prices = price_book(own, clock.now_us())
+        facts = {price.price_id: price for price in prices.prices}
+        self._access = access_of(database)
+        self._journal = JournalWriter(
+            folder,
+            name,
+            started_us=clock.now_us(),
+            durability=settings.journal.durability.value,
+            window_seconds=settings.journal.window_ms / 1000,
+            segment_bytes=settings.journal.segment_bytes,
+            price_facts=lambda price_id: facts_of(facts[price_id]) if price_id in facts else None,
+        )
+        self._ring, self._quotas = KeyRing(), settings.quotas
+        self._desk = LeasingDesk(self._access, self._journal.run, clock.now_us)
+        self._metrics = Metrics(names(settings.catalogue), folder)
+        self._tracing = _tracing(settings, env)
+        self._providers = open_providers(settings.catalogue, env)
+        self._house = House(
+            catalogue=settings.catalogue,
+            providers=self._providers,
+            keeper=Keeper(self._journal),
+            desk=self._desk,
+            prices=prices,
+            health=Health(),
+            watch=_watches([self._metrics, *([self._tracing] if self._tracing else [])]),
+            counter=ShapeCounter(),
+            now_us=clock.now_us,
+            seconds=time.perf_counter,
+            draw=random.random,
+            sleep=asyncio.sleep,
+            keep_body=body_keeper(),
+            cache=Cache(settings.cache.max_bytes),
+        )
+        hosts = frozenset(name.lower() for name in server.hosts) or None
+        if hosts is None and is_loopback(server.host):
+            hosts = LOOPBACK_NAMES
+        door = Door(self._ring, clock.now_us, lambda: not len(self._ring), hosts)
+        limits = Limits(server.max_body_bytes, server.body_seconds)
+        admin = Admin(self._access, lambda by: spend_rows(database, by), door, clock.now_us)
+        counted = self._metrics if settings.metrics.enabled else None
+        rows = _rows(Models(lambda: self._house, door), Probes(self._faults, counted, door), admin)
+        self._endpoint = Endpoint(self._house, door, Other(rows, limits), limits)
+        self._gauges()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or begin and end with the server."""
+        if scope["type"] == "http":
+            await self._endpoint(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.begin()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.end()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def begin(self) -> None:
+        """Read the keys, begin to speak with the shared counters."""
+        version = await asyncio.to_thread(self._access.keys_version)
+        self._keys_changed(await asyncio.to_thread(self._access.keys))
+        await self._desk.start()
+        self._tasks = [
+            asyncio.create_task(follow(self._access, self._keys_changed, known=version)),
+            asyncio.create_task(self._publish()),
+        ]
+
+    async def end(self) -> None:
+        """Let upstreams go, give leases back, close the journal: nothing is under way any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.close()
+        await self._desk.close()
+        self._metrics.publish(leaving=True)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+        self._journal.close()
+        self._access.close()
+
+    def _keys_changed(self, keys: tuple[VirtualKey, ...]) -> None:
+        self._ring.replace(keys)
+        self._desk.replace(self._quotas, {key.key_id: key.quotas for key in keys if key.quotas})
+
+    def _faults(self) -> Mapping[str, str]:
+        """What keeps this worker from taking calls."""
+        if self._house.keeper.blocked:
+            return {"journal": "the journal cannot be written; free space on its disk"}
+        return {}
+
+    def _gauges(self) -> None:
+        show = self._metrics.gauge
+        endpoint, health = self._endpoint, self._house.health
+        folder = self._journal_folder
+        show("stillhouse_requests_in_flight", "Requests under way.", lambda: endpoint.in_flight)
+        told = "Breakers that are not closed, as the number of workers that see it so."
+        show("stillhouse_breaker", told, lambda: breakers(health, time.perf_counter()))
+        told = "How far the books are behind the journal."
+        show("stillhouse_fold", told, lambda: folding(folder), shared=True)
+
+    async def _publish(self) -> None:
+        """Leave the counts where the other workers find them."""
+        while True:
+            await asyncio.sleep(PUBLISH_SECONDS)
+            self._metrics.publish()
+
+
+def body_keeper() -> Callable[[Route, bytes], str]:
+    """Turns a body into what a route's policy lets be kept of it."""
+    key = os.urandom(32)
+
+    def keep(route: Route, body: bytes) -> str:
+        policy = route.recorded
+        if policy is Recorded.FULL:
+            return body.decode("utf-8", "replace")
+        if policy is Recorded.NONE or not body:
+            return ""
+        if policy is Recorded.HASHED:
+            return hashed(body, key)
+        return redact_body(body).decode("utf-8", "replace")
+
+    return keep
+
+
+class _Several:
+    """Tells several watches."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+
+    def done(self, done: Done) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.done(done)
+
+
+def _watches(watches: Sequence[Watch]) -> Watch:
+    return watches[0] if len(watches) == 1 else _Several(watches)
+
+
+def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
+    said = settings.tracing
+    if not said.otlp_endpoint:
+        return None
+    headers = {}
+    for pair in env.get(said.headers_env, "").split(",") if said.headers_env else ():
+        name, _, value = pair.partition("=")
+        if name.strip():
+            headers[name.strip()] = value.strip()
+    upstreams = settings.catalogue.upstreams
+    return Tracing(said.otlp_endpoint, upstreams, headers, said.service, said.sample)
+
+
+def _rows(models: Models, probes: Probes, admin: Admin) -> dict[tuple[str, str], Handler]:
+    """Every path beside the model calls; gateway.openapi describes the same ones."""
+    return {
+        ("GET", "/v1/models"): models.listing,
+        ("GET", "/v1/models/*"): models.one,
+        ("POST", "/v1/messages/count_tokens"): models.count_tokens,
+        ("GET", "/healthz"): probes.health,
+        ("GET", "/readyz"): probes.ready,
+        ("GET", "/metrics"): probes.metrics,
+        ("GET", "/openapi.json"): Described().document,
+        ("GET", "/admin/keys"): admin.keys,
+        ("POST", "/admin/keys"): admin.create,
+        ("DELETE", "/admin/keys/*"): admin.revoke,
+        ("GET", "/admin/budgets"): admin.budgets,
+        ("GET", "/admin/spend"): admin.spend,
+    }

@@ -1,0 +1,92 @@
+"""What stands behind the folder process: journals into the books, whatever befalls the books."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stillhouse.core.calls import Ended, Fate, Started
+from stillhouse.core.catalogue import Wire
+from stillhouse.core.traffic import Completion, Request, Usage
+from stillhouse.dialects.assemble import assemble
+from stillhouse.dialects.prompt import text_asked
+from stillhouse.flows.fold import Folder, fold_forever
+from stillhouse.flows.fold_making import Making
+from stillhouse.ledger.estimate import estimated_usage
+from stillhouse.providers.tokens import ShapeCounter
+from stillhouse.settings.nouns import Settings
+from stillhouse.settings.reading import unpack
+from stillhouse.settings.starting import database_of
+from stillhouse.store.journal_reading import JournalFolder
+from stillhouse.store.opening import open_store
+from stillhouse.wiring import SystemClock, price_book
+from stillhouse.wiring.upstreams import read_completion, read_request
+
+
+def fold(payload: bytes, ended: Callable[[float], bool]) -> None:
+    """Fold until `ended` says so; see flows.fold."""
+    settings = unpack(payload)
+    folder, journals = folder_of(settings, os.environ)
+    fold_forever(folder, journals, now_us=SystemClock().now_us, wait=ended)
+
+
+def folder_of(settings: Settings, env: Mapping[str, str]) -> tuple[Folder, JournalFolder]:
+    """The folder of an endpoint's journals into its books."""
+    journals = JournalFolder(Path(settings.journal.folder))
+    own = Path(settings.books.prices) if settings.books.prices else None
+    making = Making(estimated, price_book(own, SystemClock().now_us()).by_id, bodies)
+    books = LateStore(database_of(settings, env))
+    keep = settings.journal.keep_days > 0
+    return Folder(journals, books, making, keep_segments=keep), journals
+
+
+class LateStore:
+    """The store, opened when it is first needed and again after it was away."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._store: Any = None
+
+    def _opened(self) -> Any:
+        if self._store is None:
+            self._store = open_store(self._place)
+        return self._store
+
+    def fold_place(self, run: str) -> Any:
+        """How far a worker's journal has been folded."""
+        return self._opened().fold_place(run)
+
+    def add_live(self, *args: Any, **named: Any) -> Any:
+        """Keep a batch of live exchanges."""
+        return self._opened().add_live(*args, **named)
+
+
+def estimated(started: Started) -> Usage:
+    """What a call that nobody heard of again is taken to have used."""
+    text = text_asked(started.asked.encode(), Wire(started.wire)) if started.asked else None
+    return estimated_usage(
+        Fate.INTERRUPTED,
+        0,
+        text,
+        started.asked_bytes,
+        None,
+        started.expected_output_tokens,
+        _COUNTER,
+    )
+
+
+def bodies(started: Started, ended: Ended) -> tuple[Request, Completion]:
+    """The conversation that was asked and the answer that was given, as far as they were kept."""
+    asked, answered = Wire(started.wire), Wire(started.spoken or started.wire)
+    request, completion = Request(()), Completion()
+    if started.asked.startswith("{"):
+        request = read_request(started.asked.encode(), asked)
+    if ended.answer and ended.attempt.ok:
+        body = ended.answer.encode()
+        completion = read_completion(assemble(body, answered) if ended.streamed else body, answered)
+    return request, completion
+
+
+_COUNTER = ShapeCounter()
