@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stillhouse.core.errors import StoreError
-from stillhouse.store.connection import Database
 from stillhouse.store.schema import APPLICATION_ID, MIGRATIONS
 from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.sqlite_file import SqliteDatabase
 
 
 def foreign(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_directory_that_is_read_only_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_turned_read_only_is_said_when_a_step_writes(tmp_path: Path) -> None:
-    with Database(tmp_path / "some.db", APPLICATION_ID, MIGRATIONS) as database:
+    with SqliteDatabase(tmp_path / "some.db", APPLICATION_ID, MIGRATIONS) as database:
         database.connection.execute("PRAGMA query_only = 1")
         with (
             pytest.raises(StoreError, match="read-only here; make"),
@@ -94,9 +94,10 @@ def test_a_report_does_not_make_a_database(tmp_path: Path) -> None:
 
 def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
-    with Database(path, APPLICATION_ID, MIGRATIONS[:1]) as older, older.transaction() as connection:
+    older = SqliteDatabase(path, APPLICATION_ID, MIGRATIONS[:1])
+    with older, older.transaction() as connection:
         connection.execute("INSERT INTO prices VALUES ('p', '{}')")
-    with Database(path, APPLICATION_ID, MIGRATIONS) as current:
+    with SqliteDatabase(path, APPLICATION_ID, MIGRATIONS) as current:
         assert list(current.rows("SELECT price_id FROM prices")) == [("p",)]
         assert list(current.rows("SELECT count(*) FROM jobs")) == [(0,)]
         assert list(current.rows("PRAGMA user_version")) == [(len(MIGRATIONS),)]
@@ -104,11 +105,11 @@ def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Pa
 
 def test_a_migration_that_fails_leaves_the_older_schema(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
-    Database(path, APPLICATION_ID, MIGRATIONS[:1]).close()
+    SqliteDatabase(path, APPLICATION_ID, MIGRATIONS[:1]).close()
     broken = (MIGRATIONS[0], "CREATE TABLE extra (a TEXT) STRICT;\nCREATE TABLE texts (a TEXT);\n")
     with pytest.raises(StoreError, match="texts already exists"):
-        Database(path, APPLICATION_ID, broken)
-    with Database(path, APPLICATION_ID, MIGRATIONS[:1]) as older:
+        SqliteDatabase(path, APPLICATION_ID, broken)
+    with SqliteDatabase(path, APPLICATION_ID, MIGRATIONS[:1]) as older:
         assert list(older.rows("PRAGMA user_version")) == [(1,)]
         assert list(older.rows("SELECT 1 FROM sqlite_master WHERE name = 'extra'")) == []
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 def priced_at(given_entry: Entry, price_id: str) -> Entry:
     exchange, content, (charge,) = given_entry
-    return exchange, content, (replace(charge, price_id=price_id),)
+    return exchange, content, (charge._replace(price_id=price_id),)
 
 
 def count(store: SqliteStore, table: str) -> int:

@@ -35,6 +35,7 @@ FIELD_KEYS: dict[str, Callable[[Exchange], str]] = {
     "team": lambda e: e.tags.team,
     "customer": lambda e: e.tags.customer,
     "feature": lambda e: e.tags.feature,
+    **dict.fromkeys(("key", "upstream", "fate"), lambda e: ""),
 }
 
 

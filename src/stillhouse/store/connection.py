@@ -1,176 +1,73 @@
-"""One SQLite file: opened, checked, migrated; every failure becomes one sentence with a remedy."""
+"""What the rooms of the store ask of a database: the same of a SQLite file and of PostgreSQL.
+
+Their SQL stands once, in SQLite's words and within what both databases mean alike: conditions are
+comparisons (`flag = 1`), a question in FROM has a name, NULLS FIRST is said where times are sorted,
+an upsert names the table of every column that it reads.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Self
-
-from stillhouse.core.errors import StoreError
-
-BUSY_SECONDS = 2.0
-"""How long a step waits for another process's step before it says so."""
-
-CACHE_KIB = 64 * 1024
-"""Page cache: holds the upper levels and most leaves of the identity index of a million rows."""
-
-CHECKPOINT_PAGES = 16 * 1024
-"""Pages that the write-ahead log holds before it is folded into the file (64 MiB)."""
-
-_SENTENCES = {
-    sqlite3.SQLITE_FULL: "there is no room left to write {path}: this step was undone whole; "
-    "free some disk space and run it again",
-    sqlite3.SQLITE_BUSY: "{path} is being written by another process; wait until it ends and run "
-    "this again",
-    sqlite3.SQLITE_LOCKED: "{path} is being written by another process; wait until it ends and "
-    "run this again",
-    sqlite3.SQLITE_READONLY: "{path} is read-only here; make the file and its directory writable, "
-    "or give another place with --db",
-    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened; give a file in a directory that exists and "
-    "can be written, with --db",
-    sqlite3.SQLITE_IOERR: "the disk failed while {path} was read or written, or is full: this step "
-    "was undone whole; check the disk and run it again",
-    sqlite3.SQLITE_NOTADB: "{path} is not a database; give another file with --db",
-    sqlite3.SQLITE_CORRUPT: "{path} is damaged; restore it from a copy, or import the logs into a "
-    "new file",
-}
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn every failure of SQLite into a StoreError that names the file and the remedy."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None) or 0
-        known = _SENTENCES.get(code & 0xFF)
-        sentence = known.format(path=path) if known else f"{path} refused this step: {error}"
-        raise StoreError(sentence) from error
+class Cursor(Protocol):
+    """The rows that a statement answered with."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row as a tuple, None after the last."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
-class Database:
-    """A SQLite file of one kind, told by its application id and brought up to its last schema.
+class Connection(Protocol):
+    """Runs statements; `?` stands for a value."""
 
-    `migrations` are scripts, append-only: the file's `user_version` says how many it has seen.
-    """
+    def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Cursor:
+        """Run a statement."""
+        ...
 
-    def __init__(self, path: Path, application_id: int, migrations: Sequence[str]) -> None:
-        self.path = path
-        with translated(path):
-            self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            with translated(path):
-                self._check(application_id, len(migrations))
-                self._tune()
-                if self._pragma("user_version") < len(migrations):
-                    self._migrate(application_id, migrations)
-        except BaseException:
-            self.close()
-            raise
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
+        """Run a statement once for each row of values."""
+        ...
 
-    def _pragma(self, name: str) -> int:
-        value: int = self.connection.execute(f"PRAGMA {name}").fetchone()[0]
-        return value
 
-    def _check(self, application_id: int, known: int) -> None:
-        """Refuse a file of another program, or of a newer version, before touching it."""
-        found, version = self._pragma("application_id"), self._pragma("user_version")
-        empty = not self.connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if found != application_id and not (empty and found == 0 and version == 0):
-            raise StoreError(
-                f"{self.path} is a database of another program; give another file with --db"
-            )
-        if version > known:
-            raise StoreError(
-                f"{self.path} was written by a newer version (its schema is {version}, this "
-                f"program knows {known}); update stillhouse, or give another file with --db"
-            )
+class Database(Protocol):
+    """One opened database, brought up to the last schema."""
 
-    def _tune(self) -> None:
-        for setting in (
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            "foreign_keys = ON",
-            f"cache_size = -{CACHE_KIB}",
-            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        ):
-            self.connection.execute(f"PRAGMA {setting}").fetchall()
+    @property
+    def place(self) -> str:
+        """Where it is, as people are told of it; never a password."""
+        ...
 
-    def _migrate(self, application_id: int, migrations: Sequence[str]) -> None:
-        """Run the scripts that the file has not seen, all or none."""
-        with self.transaction() as connection:
-            for script in migrations[self._pragma("user_version") :]:
-                for statement in _statements(script):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {application_id}")
-            connection.execute(f"PRAGMA user_version = {len(migrations)}")
+    @property
+    def connection(self) -> Connection:
+        """Where statements are run; inside a transaction, except for what stands alone."""
+        ...
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Everything inside is kept, or nothing is; takes the write lock at once."""
-        with translated(self.path):
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection
-                self.connection.execute("COMMIT")
-            finally:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Everything inside is kept, or nothing is; one writer at a time."""
+        ...
 
     def rows(self, sql: str, *values: Any) -> Iterator[Any]:
-        """Stream the rows of a question."""
-        with translated(self.path):
-            yield from self.connection.execute(sql, values)
+        """Stream the rows of a question; inside a transaction, as it stands there."""
+        ...
+
+    def importing(self) -> AbstractContextManager[None]:
+        """Hold the right to import; StoreError where another process holds it."""
+        ...
 
     def close(self) -> None:
-        """Let go of the file."""
-        with translated(self.path):
-            self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script where a statement is complete; a trigger's inner semicolons do not count."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-@contextmanager
-def sole_importer(path: Path) -> Iterator[None]:
-    """Hold the right to import into `path`: one process at a time, let go when the process ends.
-
-    The right is an exclusive lock on an empty file beside the database, because an import is many
-    transactions and two of them must not count the same file at once.
-    """
-    beside = path.with_name(path.name + ".lock")
-    with translated(beside):
-        lock = sqlite3.connect(beside, timeout=0, isolation_level=None)
-    try:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                with translated(beside):
-                    raise
-            raise StoreError(
-                f"another process is importing into {path}; wait until it ends and run the import "
-                "again"
-            ) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                beside.unlink()
-    finally:
-        lock.close()
+        """Let go of it."""
+        ...

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
-from stillhouse.store.connection import Database
+from stillhouse.store.sqlite_file import SqliteDatabase
 
 APPLICATION_ID = 0x5374456E  # "StEn"
 
@@ -40,7 +40,7 @@ class Encodings:
 
     def __init__(self, database: Path) -> None:
         path = database.with_name(database.name + ".encodings")
-        self._database = Database(path, APPLICATION_ID, MIGRATIONS)
+        self._database = SqliteDatabase(path, APPLICATION_ID, MIGRATIONS)
 
     def get(self, encoder: str, texts: Sequence[str]) -> list[bytes | None]:
         """The vector of each text, None where it was never kept."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
 
+from stillhouse.core.books import CostSource
 from stillhouse.core.money import Paid
 from stillhouse.core.traffic import (
     INPUT_LEAVES,
@@ -28,13 +29,14 @@ from stillhouse.core.traffic import (
     Usage,
 )
 from stillhouse.store.connection import Database
-from stillhouse.store.interning import REMEMBERED
+from stillhouse.store.interning import HOLES, REMEMBERED, chunks
 
 
 class TaskRow(NamedTuple):
     """One exchange of a task: the variable text that was asked, the answer, what it took.
 
-    `billed_pico` is None where any part of the call has no price: a part is not its cost.
+    It is of all the calls that the exchange took; the model is the one that answered.
+    `billed_pico` is None where any part of them has no price: a part is not its cost.
     """
 
     exchange_id: str
@@ -50,19 +52,27 @@ class TaskRow(NamedTuple):
     billed_pico: int | None
 
 
+READ_AHEAD = 200
+"""Exchanges whose texts are fetched together."""
+
 _EXCHANGE = (
     "e.id, lower(hex(e.exchange_id)), e.messages, e.tools, e.response_format, e.answer, e.tool, "
     "e.tool_arguments, e.finish, e.extra, e.tag_set"
 )
-_ATTEMPT = (
+ATTEMPT_COLUMNS = (
     "a.id, a.attempt_id, a.route, a.at_us, a.ok, a.latency_ms, a.reported_pico, "
     "a.reported_currency, " + ", ".join(f"a.{leaf}" for leaf in LEAVES)
 )
 _TOTALS = (
     f"sum({' + '.join(f'a.{leaf}' for leaf in INPUT_LEAVES)}), "
     f"sum({' + '.join(f'a.{leaf}' for leaf in OUTPUT_LEAVES)}), "
-    "sum((SELECT CASE WHEN count(*) = count(billed_pico) THEN sum(billed_pico) END "
-    "FROM charges WHERE attempt = a.id))"
+    "CASE WHEN count(a.id) > 0 THEN (SELECT CASE WHEN count(*) = count(billed_pico) "
+    "THEN coalesce(sum(billed_pico), 0) END FROM charges "
+    "WHERE attempt IN (SELECT id FROM attempts WHERE exchange = e.id)) END"
+)
+_ANSWERED_BY = (
+    "(SELECT model FROM attempts m JOIN routes r ON r.id = m.route WHERE m.exchange = e.id "
+    "ORDER BY m.ok DESC, m.id DESC LIMIT 1)"
 )
 _FILTERS = {
     "task": "e.id IN (SELECT exchange FROM task_rows JOIN tasks t ON t.id = task_rows.task "
@@ -102,11 +112,11 @@ class Reading:
         """Stream the rows of a task in time order."""
         for row in self._database.rows(
             "SELECT lower(hex(e.exchange_id)), e.at_us, slot, e.answer, e.tool, e.tool_arguments, "
-            f"coalesce(model, ''), sum(a.latency_ms), {_TOTALS} "
+            f"coalesce({_ANSWERED_BY}, ''), sum(a.latency_ms), {_TOTALS} "
             "FROM tasks t JOIN task_rows ON task_rows.task = t.id "
             "JOIN exchanges e ON e.id = task_rows.exchange "
-            "LEFT JOIN attempts a ON a.exchange = e.id LEFT JOIN routes r ON r.id = a.route "
-            "WHERE name = ? GROUP BY e.id ORDER BY e.at_us, e.id",
+            "LEFT JOIN attempts a ON a.exchange = e.id "
+            "WHERE name = ? GROUP BY e.id, task_rows.exchange ORDER BY e.at_us NULLS FIRST, e.id",
             task,
         ):
             yield TaskRow(*row)
@@ -120,16 +130,18 @@ class Exchanges:
     _wanted: Mapping[str, str | int]
 
     def __iter__(self) -> Iterator[Exchange]:
-        conditions = ["1", *(_FILTERS[name] for name in self._wanted)]
+        conditions = ["TRUE", *(_FILTERS[name] for name in self._wanted)]
         rows = self._database.rows(
-            f"SELECT {_EXCHANGE}, {_ATTEMPT} FROM exchanges e "
+            f"SELECT {_EXCHANGE}, {ATTEMPT_COLUMNS} FROM exchanges e "
             "LEFT JOIN attempts a ON a.exchange = e.id "
-            f"WHERE {' AND '.join(conditions)} ORDER BY e.at_us, e.id, a.id",
+            f"WHERE {' AND '.join(conditions)} ORDER BY e.at_us NULLS FIRST, e.id, a.id",
             *self._wanted.values(),
         )
         recall = Recall(self._database)
-        for _, of_one in groupby(rows, key=itemgetter(0)):
-            yield recall.exchange(list(of_one))
+        found = (list(of_one) for _, of_one in groupby(rows, key=itemgetter(0)))
+        while some := list(islice(found, READ_AHEAD)):
+            recall.learn(of_one[0][2] for of_one in some)
+            yield from map(recall.exchange, some)
 
 
 class Recall:
@@ -147,6 +159,18 @@ class Recall:
             (row,) = self._database.rows(f"SELECT * FROM {table} WHERE id = ?", number)
             self._known[key] = make(*row[1:])
         return self._known[key]
+
+    def learn(self, conversations: Iterable[str]) -> None:
+        """Fetch the texts of many conversations together, not one by one."""
+        turns = (turn for messages in conversations for turn in orjson.loads(messages))
+        numbers = {text for _, text in turns if isinstance(text, int)}
+        if len(self._known) + len(numbers) > REMEMBERED:
+            self._known.clear()
+        for some in chunks([n for n in numbers if ("texts", n) not in self._known]):
+            for number, body in self._database.rows(
+                f"SELECT id, body FROM texts WHERE id IN {HOLES}", *some
+            ):
+                self._known["texts", number] = body
 
     def text(self, number: int | None) -> str:
         """The text of a row of `texts`; empty for None."""
@@ -176,6 +200,23 @@ class Recall:
         found: dict[str, Any] = self._once("routes", number, fields)
         return found
 
+    def account(self, number: int) -> dict[str, Any]:
+        """The fields of a charge that stand in a row of `accounts`; `currency` among them."""
+
+        def fields(*columns: Any) -> dict[str, Any]:
+            leaf, unit, currency, cost_source, evidence, price_id = columns
+            return {
+                "leaf": leaf,
+                "unit": unit,
+                "currency": currency,
+                "cost_source": CostSource(cost_source),
+                "evidence": Evidence(evidence),
+                "price_id": price_id or "",
+            }
+
+        found: dict[str, Any] = self._once("accounts", number, fields)
+        return found
+
     def tools(self, number: int | None) -> tuple[str, ...]:
         """Names of the tools on offer."""
         return tuple(orjson.loads(self.text(number))) if number is not None else ()
@@ -195,12 +236,13 @@ class Recall:
             exchange_id,
             Request(self.conversation(messages), self.tools(tools), self.text(form)),
             Completion(text, tool, arguments, finish),
-            tuple(self._attempt(exchange_id, row[12:]) for row in rows if row[11] is not None),
+            tuple(self.attempt(exchange_id, row[12:]) for row in rows if row[11] is not None),
             self.tags(tags),
             orjson.loads(extra) if extra else {},
         )
 
-    def _attempt(self, exchange_id: str, columns: tuple[Any, ...]) -> Attempt:
+    def attempt(self, exchange_id: str, columns: tuple[Any, ...]) -> Attempt:
+        """An attempt from its columns, the row number left out (see `ATTEMPT_COLUMNS`)."""
         attempt_id, route, at_us, ok, latency_ms, pico, currency, *leaves = columns
         return Attempt(
             attempt_id=attempt_id or exchange_id,

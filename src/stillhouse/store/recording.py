@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,14 +13,11 @@ import orjson
 
 from stillhouse.core.books import Charge
 from stillhouse.core.traffic import LEAVES, Attempt, Exchange
-from stillhouse.store.connection import Database
-from stillhouse.store.interning import Interner
+from stillhouse.store.connection import Connection, Database
+from stillhouse.store.interning import HOLES, Interner, chunks
 
 Entry = tuple[Exchange, bytes, tuple[Charge, ...]]
 """An exchange, the digest of its content, the charges of its attempts."""
-
-ASKED_AT_ONCE = 500
-"""Ids per question: under the limit of every SQLite, and always the same prepared statement."""
 
 _leaves = attrgetter(*LEAVES)
 _NOTHING_COUNTED = (None,) * len(LEAVES)
@@ -106,27 +102,43 @@ class Recording:
         )
         return {
             digest: times
-            for some in _chunks(list(digests))
-            for digest, times in self._database.rows(sql + _HOLES, fingerprint, *some)
+            for some in chunks(list(digests))
+            for digest, times in self._database.rows(sql + HOLES, fingerprint, *some)
         }
 
-    def _write(self, connection: sqlite3.Connection, fresh: list[tuple[bytes, Entry]]) -> None:
-        """Turn nouns into rows; row numbers are ours to give, for the write lock is held."""
+    def _write(
+        self,
+        connection: Connection,
+        fresh: Iterable[tuple[bytes, Entry]],
+        late: Iterable[tuple[int, Entry]] = (),
+    ) -> dict[str, int]:
+        """Turn nouns into rows; row numbers are ours to give, for the write lock is held.
+
+        `late` are attempts of exchanges that have a row already. Returns the rows of the attempts.
+        """
         exchange_row, attempt_row = (
             connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
             for table in ("exchanges", "attempts")
         )
+        self._interner.learn(
+            message.text
+            for _, (exchange, _, _) in fresh
+            for message in exchange.request.messages[:-1]
+        )
         exchanges: list[tuple[Any, ...]] = []
         attempts: list[tuple[Any, ...]] = []
         charges: list[tuple[Any, ...]] = []
-        for key, (exchange, content, charged) in fresh:
+        placed: list[tuple[int, Entry]] = []
+        for key, entry in fresh:
             exchange_row += 1
-            exchanges.append(self._exchange(exchange_row, key, content, exchange))
-            places = {}
+            exchanges.append(self._exchange(exchange_row, key, entry[1], entry[0]))
+            placed.append((exchange_row, entry))
+        places: dict[str, int] = {}
+        for row, (exchange, _, charged) in (*placed, *late):
             for attempt in exchange.attempts:
                 attempt_row += 1
                 places[attempt.attempt_id] = attempt_row
-                attempts.append(self._attempt(attempt_row, exchange_row, exchange, attempt))
+                attempts.append(self._attempt(attempt_row, row, exchange, attempt))
             charges += [
                 self._charge(places[charge.attempt_id], place, charge)
                 for place, charge in enumerate(charged)
@@ -138,6 +150,7 @@ class Recording:
         ):
             if rows:
                 connection.executemany(_insert(table, len(rows[0])), rows)
+        return places
 
     def _exchange(
         self, row: int, key: bytes, content: bytes, exchange: Exchange
@@ -190,28 +203,24 @@ class Recording:
         )
 
 
-_HOLES = f"({', '.join('?' * ASKED_AT_ONCE)})"
-
-
-def _chunks(digests: list[bytes]) -> Iterable[tuple[bytes | None, ...]]:
-    """Groups of exactly ASKED_AT_ONCE, the last one filled up with NULLs, which match nothing."""
-    for start in range(0, len(digests), ASKED_AT_ONCE):
-        some = digests[start : start + ASKED_AT_ONCE]
-        yield (*some, *(None,) * (ASKED_AT_ONCE - len(some)))
+def contents(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The content digests of those exchanges that are here already."""
+    known: dict[bytes, bytes] = {}
+    for some in chunks(list(keys)):
+        known.update(
+            connection.execute(
+                f"SELECT exchange_id, content FROM exchanges WHERE exchange_id IN {HOLES}", some
+            )
+        )
+    return known
 
 
 def _sift(
-    connection: sqlite3.Connection, entries: Sequence[Entry]
+    connection: Connection, entries: Sequence[Entry]
 ) -> tuple[list[tuple[bytes, Entry]], int, list[int]]:
     """Part a batch into what is new, how many are here already, places with a taken id."""
     keys = [bytes.fromhex(entry[0].exchange_id) for entry in entries]
-    known: dict[bytes, bytes] = {}
-    for some in _chunks(keys):
-        known.update(
-            connection.execute(
-                f"SELECT exchange_id, content FROM exchanges WHERE exchange_id IN {_HOLES}", some
-            )
-        )
+    known = contents(connection, keys)
     fresh: list[tuple[bytes, Entry]] = []
     conflicts: list[int] = []
     duplicates = 0
@@ -228,7 +237,7 @@ def _sift(
 
 
 def _check_in(
-    connection: sqlite3.Connection,
+    connection: Connection,
     state: tuple[str, int, int, int, int, bool],
     occurrences: Mapping[bytes, int],
 ) -> None:
@@ -240,8 +249,8 @@ def _check_in(
         ON CONFLICT (fingerprint) DO UPDATE SET
             byte_offset = excluded.byte_offset,
             line = excluded.line,
-            new = iif(finished, 0, new) + excluded.new,
-            duplicates = iif(finished, 0, duplicates) + excluded.duplicates,
+            new = iif(imports.finished = 1, 0, imports.new) + excluded.new,
+            duplicates = iif(imports.finished = 1, 0, imports.duplicates) + excluded.duplicates,
             finished = excluded.finished
         RETURNING id, finished
         """,

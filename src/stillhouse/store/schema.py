@@ -9,22 +9,11 @@ is a few integers. The view `books` shows the charges as people read them.
 from __future__ import annotations
 
 from stillhouse.core.traffic import LEAVES
+from stillhouse.store.append_only import frozen
 from stillhouse.store.schema_access import ACCESS
 from stillhouse.store.schema_live import LIVE
 
 APPLICATION_ID = 0x5374696C  # "Stil"
-
-
-def _frozen(table: str) -> str:
-    """Triggers that keep a table's past as it was."""
-    return "".join(
-        f"""
-CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} BEGIN
-    SELECT RAISE(ABORT, '{table} is append-only; a correction is a new row');
-END;
-"""
-        for verb in ("UPDATE", "DELETE")
-    )
 
 
 _BOOKS = f"""
@@ -104,7 +93,7 @@ CREATE TABLE charges (
     reverses TEXT,
     PRIMARY KEY (attempt, place)
 ) STRICT, WITHOUT ROWID;
-{_frozen("exchanges")}{_frozen("attempts")}{_frozen("prices")}{_frozen("charges")}
+{frozen("exchanges", "attempts", "prices", "charges")}
 
 CREATE VIEW books AS SELECT
     lower(hex(e.exchange_id)) AS exchange_id, place,
@@ -187,7 +176,7 @@ CREATE TABLE policy_events (
     at_us INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX policy_events_of_task ON policy_events (task);
-{"".join(map(_frozen, ("jobs", "artefacts", "students", "verdicts", "policy_events")))}"""
+{frozen("jobs", "artefacts", "students", "verdicts", "policy_events")}"""
 
 MIGRATIONS: tuple[str, ...] = (_BOOKS, _WORK, LIVE, ACCESS)
 """Scripts in order; `user_version` of a file is how many of them it has seen."""

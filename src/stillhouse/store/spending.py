@@ -49,19 +49,20 @@ def _exact(column: str, condition: str) -> str:
 _SUMS = ", ".join(
     [
         "count(*), sum(unpriced)",
-        _exact("billed", "NOT unpriced"),
+        _exact("billed", "unpriced = 0"),
         "count(reported_pico)",
-        _exact("reported_pico", "1"),
+        _exact("reported_pico", "TRUE"),
         "sum(unpriced_tokens), max(grade)",
-        "count(*) FILTER (WHERE NOT unpriced AND reported_pico IS NOT NULL)",
-        _exact("billed", "NOT unpriced AND reported_pico IS NOT NULL"),
-        _exact("reported_pico", "NOT unpriced"),
+        "count(*) FILTER (WHERE unpriced = 0 AND reported_pico IS NOT NULL)",
+        _exact("billed", "unpriced = 0 AND reported_pico IS NOT NULL"),
+        _exact("reported_pico", "unpriced = 0"),
         *(f"coalesce(sum({leaf}), 0)" for leaf in LEAVES),
     ]
 )
 
 _CHARGED = f"""
-    SELECT attempt, sum(billed_pico) AS billed, max(billed_pico IS NULL) AS unpriced,
+    SELECT attempt, CAST(sum(billed_pico) AS INTEGER) AS billed,
+        max(iif(billed_pico IS NULL, 1, 0)) AS unpriced,
         sum(iif(billed_pico IS NULL AND unit = 'tokens', quantity, 0)) AS unpriced_tokens,
         max(CASE evidence {
     " ".join(f"WHEN '{grade.value}' THEN {rank}" for rank, grade in enumerate(_GRADES))
@@ -85,6 +86,14 @@ _GROUPINGS: dict[str, tuple[str, str, str]] = {
         f"{_TAGGED} LEFT JOIN task_rows ON task_rows.exchange = e.id",
     ),
     **{name: _tag(name) for name in ("team", "customer", "feature")},
+    **{
+        name: (
+            f"SELECT id, {column} FROM outcomes",
+            "f.outcome",
+            "LEFT JOIN attempt_facts f ON f.attempt = a.id",
+        )
+        for name, column in (("key", "key_id"), ("upstream", "upstream"), ("fate", "fate"))
+    },
 }
 """Grouping: names of its numbers, the number to group by, the tables that hold it."""
 
@@ -98,18 +107,20 @@ class Spending:
     _database: Database
 
     def spend(self, by: str) -> Iterator[SpendGroup]:
-        """Sum the books by `model`, `day` (UTC), `task`, `team`, `customer` or `feature`.
+        """Sum the books by `model`, `day` (UTC), `task`, `team`, `customer`, `feature`, or by the
+        virtual `key`, the `upstream` or the `fate` of live calls.
 
-        The key is empty where nobody said. The task is the one that the exchange was assigned to,
-        else the caller's tag.
+        The group's key is empty where nobody said, as imported calls do of the last three. The task
+        is the one that the exchange was assigned to, else the caller's tag. What was answered from
+        the cache has no charges and is in no sum.
         """
         if by not in _GROUPINGS:
             raise CallerError(f"spend by {by!r} is unknown; group by one of {', '.join(GROUPINGS)}")
         names_sql, number, tables = _GROUPINGS[by]
         name = _date if by == "day" else _named(dict(self._database.rows(names_sql)))
         for row in self._database.rows(
-            f"SELECT {number}, {_SUMS} FROM ({_CHARGED}) JOIN attempts a ON a.id = attempt "
-            f"{tables} GROUP BY 1"
+            f"SELECT {number}, {_SUMS} FROM ({_CHARGED}) charged "
+            f"JOIN attempts a ON a.id = charged.attempt {tables} GROUP BY 1"
         ):
             yield _group(name(row[0]), *row[1:])
 

@@ -1,22 +1,17 @@
-"""The store: one SQLite file behind one face."""
+"""The store in one SQLite file."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 from stillhouse.core.errors import StoreError
-from stillhouse.store.connection import Database, sole_importer
-from stillhouse.store.interning import Interner
-from stillhouse.store.reading import Reading
-from stillhouse.store.recording import Recording
+from stillhouse.store.face import Store
 from stillhouse.store.schema import APPLICATION_ID, MIGRATIONS
-from stillhouse.store.spending import Spending
-from stillhouse.store.workshop import Workshop
+from stillhouse.store.sqlite_file import SqliteDatabase
 
 
-class SqliteStore(Recording, Reading, Spending, Workshop):
+class SqliteStore(Store):
     """Everything that is kept, in one SQLite file; use as a context manager.
 
     Opening makes the file where there is none and brings an older one up to date. Every failure is
@@ -30,8 +25,8 @@ class SqliteStore(Recording, Reading, Spending, Workshop):
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, APPLICATION_ID, MIGRATIONS)
-        self._interner = Interner(self._database.connection)
+        super().__init__(SqliteDatabase(path, APPLICATION_ID, MIGRATIONS))
+        self._path = path
 
     @classmethod
     def existing(cls, path: Path) -> Self:
@@ -46,18 +41,4 @@ class SqliteStore(Recording, Reading, Spending, Workshop):
     @property
     def path(self) -> Path:
         """The file."""
-        return self._database.path
-
-    def importing(self) -> AbstractContextManager[None]:
-        """Hold the right to import; StoreError where another process holds it."""
-        return sole_importer(self.path)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self._path

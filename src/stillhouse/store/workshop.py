@@ -147,14 +147,14 @@ class Workshop:
         for (body,) in self._database.rows("SELECT body FROM artefacts WHERE digest = ?", digest):
             if blake2b(body, digest_size=16).hexdigest() != digest:
                 raise StoreError(
-                    f"artefact {digest} in {self._database.path} does not match its hash; restore "
+                    f"artefact {digest} in {self._database.place} does not match its hash; restore "
                     "the file from a copy"
                 )
             content: bytes = body
             return content
         raise StoreError(
-            f"there is no artefact {digest} in {self._database.path}; give the digest of a student "
-            "of this database"
+            f"there is no artefact {digest} in {self._database.place}; give the digest of a "
+            "student of this database"
         )
 
     def put_student(
@@ -220,12 +220,12 @@ SELECT version, coalesce(recipe, ''), coalesce(artefact, ''), coalesce(created_u
     verdict
 FROM (
     SELECT task, version FROM students UNION SELECT task, version FROM verdicts
-)
+) known
 LEFT JOIN students USING (task, version)
-LEFT JOIN (
-    SELECT task, version, kind, verdict, at_us, max(id) FROM verdicts GROUP BY task, version
-) USING (task, version)
-WHERE task = ? ORDER BY version
+LEFT JOIN verdicts USING (task, version)
+WHERE task = ? AND (id IS NULL OR id = (
+    SELECT max(id) FROM verdicts last WHERE last.task = known.task AND last.version = known.version
+)) ORDER BY version
 """
 
 
