@@ -504,10 +504,8 @@ def test_a_request_nested_beyond_reading_is_refused() -> None:
     assert known is not None
     for depth in (300, 500, 900, 50_000):
         schema = '{"anyOf":[' * depth + "{}" + "]}" * depth
-        body = (
-            '{"max_tokens":9,"messages":[{"role":"user","content":"Hi"}],"output_config":'
-            '{"format":{"type":"json_schema","schema":%s}}}' % schema
-        )
+        form = '{"format":{"type":"json_schema","schema":' + schema + "}}"
+        body = '{"max_tokens":9,"messages":[],"output_config":' + form + "}"
         with suppress(CallerError):
             known.request(body.encode(), "m")
     with pytest.raises(CallerError, match="nested too deeply"):

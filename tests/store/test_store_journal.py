@@ -133,7 +133,11 @@ def test_segments_turn_over_and_can_be_put_away(tmp_path: Path) -> None:
     assert 0 < len(rest) < len(kept)
     assert reader.damaged == []
     journals.put_away(journal.run, 3, keep=True)
-    assert len(list(tmp_path.glob("*.folded"))) == 1
+    (kept_one,) = tmp_path.glob("*.folded")
+    written_us = kept_one.stat().st_mtime_ns // 1000
+    assert journals.forget_folded(written_us) == 0
+    assert journals.forget_folded(written_us + 1) == 1
+    assert not kept_one.exists()
     journal.close()
 
 

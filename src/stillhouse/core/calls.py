@@ -43,7 +43,8 @@ class Seen(NamedTuple):
 
     `usage_body` is the provider's usage object as received, None where it holds none. `model` is
     the model that answered. `complete` is False where a stream ended without its last event or a
-    body is cut. `error` is the text of an error event inside a stream.
+    body is cut. `error` is the text of an error event inside a stream. `partial` says that the
+    usage is only what a stream said at its beginning, before there was any output to count.
     """
 
     usage_body: Mapping[str, object] | None = None
@@ -52,10 +53,11 @@ class Seen(NamedTuple):
     reported_cost: object = None
     complete: bool = True
     error: str = ""
+    partial: bool = False
 
 
 class Fate(StrEnum):
-    """How a call upstream ended."""
+    """How a call upstream ended; WITHDRAWN is one whose caller left before a byte of it did."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -70,12 +72,16 @@ class Fate(StrEnum):
     DROPPED = "dropped"
     TOO_LARGE = "too_large"
     CALLER_GONE = "caller_gone"
+    WITHDRAWN = "withdrawn"
     INTERRUPTED = "interrupted"
 
     @property
     def sent(self) -> bool:
         """Whether the upstream may have seen the request at all."""
-        return self not in (Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT)
+        return self not in _NEVER_SENT
+
+
+_NEVER_SENT = (Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT, Fate.WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,14 @@ class Reply(Protocol):
         """The body as it arrives; each chunk as soon as it is here."""
         ...
 
+    @property
+    def relay(self) -> Callable[[Callable[[bytes], bool]], Awaitable[bool]] | None:
+        """Hands chunks to a sink without a task in between, until the sink says False.
+
+        True at the end of the body. None where chunks can only be waited for.
+        """
+        ...
+
     def cancel(self) -> None:
         """Give the rest of the body up and close its connection; harmless once it is whole."""
         ...

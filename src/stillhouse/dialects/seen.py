@@ -264,7 +264,7 @@ def _end_chat(heard: _Heard, stream: bytes) -> Seen:
 def _end_messages(heard: _Heard) -> Seen:
     usage: dict[str, object] | None = None
     model: object = None
-    stopped = False
+    counted = stopped = False
     error = heard.error
     for event in heard.events:
         kind = event.type
@@ -273,11 +273,13 @@ def _end_messages(heard: _Heard) -> Seen:
             usage = deltas.merged_usage(usage, event.message.get("usage"))
         elif kind == "message_delta":
             usage = deltas.merged_usage(usage, event.usage)
+            counted = counted or type(event.usage) is dict
         elif kind == "message_stop":
             stopped = True
         elif kind == "error" and not error:
             error = _said(event.error) or "the upstream sent an error event"
-    return _seen(usage, model, None, stopped and not error, error)
+    seen = _seen(usage, model, None, stopped and not error, error)
+    return seen if counted or usage is None else seen._replace(partial=True)
 
 
 def _end_responses(heard: _Heard) -> Seen:

@@ -33,6 +33,7 @@ class Refusal(NamedTuple):
 
 
 _PAYING_TWICE = Terms(pay_twice=True)
+_LEFT = (Fate.CALLER_GONE, Fate.WITHDRAWN)
 _LATE = (Fate.CONNECT_TIMEOUT, Fate.FIRST_BYTE_TIMEOUT, Fate.TOTAL_TIMEOUT)
 _PASSED_ON = (b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry")
 
@@ -66,6 +67,9 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             await house.sleep(step.seconds)
             step = next(plan)
             continue
+        if caller.gone:
+            await _close(house, ended)
+            return done(house, asked, 499, ended, waited, None)
         try:
             call = Attempting(house, asked, caller, step.deployment, step.kind, len(ended))
             held = await _reserve(house, asked, step.deployment, call.price)
@@ -86,7 +90,7 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
                 plan.send(heard)
             if key is not None:
                 listening.keep(house, asked, key, result)
-            status = 499 if result.fate is Fate.CALLER_GONE else result.status
+            status = 499 if result.fate in _LEFT else result.status
             return done(house, asked, status, ended, waited, call.first_byte_seconds)
         try:
             if caller.gone:
@@ -136,8 +140,15 @@ async def _refuse(
     ended: Sequence[Ended],
     waited: float,
 ) -> Done:
+    await _close(house, ended)
     await tell(caller, asked, refusal)
     return done(house, asked, refusal.status, ended, waited, None, refusal.refused_by)
+
+
+async def _close(house: House, ended: Sequence[Ended]) -> None:
+    """Say that no other call follows after all: the exchange can be booked."""
+    if ended and not ended[-1].last:
+        await house.keeper.close(ended[-1]._replace(last=True))
 
 
 async def tell(caller: Caller, asked: Asked, refusal: Refusal) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started, UpstreamCall
 from stillhouse.core.catalogue import Deployment, OnDisconnect, Upstream, Wire
-from stillhouse.core.errors import CallerError, ProviderError, UpstreamError
+from stillhouse.core.errors import CallerError, ProviderError, StoreError, UpstreamError
 from stillhouse.core.ports import Reply
 from stillhouse.core.quotas import Hold
 from stillhouse.core.traffic import Attempt, AttemptKind
@@ -16,9 +16,9 @@ from stillhouse.dialects.faults import stream_error, upstream_message
 from stillhouse.dialects.paths import UPSTREAM_PATH
 from stillhouse.dialects.peek import with_model, with_usage
 from stillhouse.dialects.seen import StreamEye, read_body
-from stillhouse.dialects.unfold import text_answered
 from stillhouse.dialects.translate import StreamTranslator, Translation, translation
-from stillhouse.flows.booking import Heard, book, price_of
+from stillhouse.dialects.unfold import text_answered
+from stillhouse.flows.booking import Heard, book, expected_output, price_of
 from stillhouse.flows.house import Asked, Caller, House
 from stillhouse.routing.outcomes import Outcome, retry_after
 
@@ -35,9 +35,6 @@ KEPT_BACK = frozenset(
 )
 """Header fields of an upstream that speak of its own connection, and go no further."""
 
-
-UNKNOWN_OUTPUT_TOKENS = 256
-"""What an answer nobody heard is taken to have before a route's first answer."""
 
 NO_JSON = "the upstream's answer is cut off, or no JSON"
 
@@ -110,8 +107,20 @@ class Attempting:
 
     def _sending(self) -> Awaitable[None] | None:
         written = self._house.keeper.start(self._started)
+        if written is not None:
+            return self._confirmed(written)
         self._sent = self._house.seconds()
-        return written
+        return None
+
+    async def _confirmed(self, written: Awaitable[None]) -> None:
+        """Wait for the disk; what it does not confirm does not leave, and is booked so."""
+        try:
+            await written
+        except StoreError as unsure:
+            nothing = Heard(Fate.WITHDRAWN, 0, error=str(unsure))
+            await self._house.keeper.close(self._ended(nothing))
+            raise
+        self._sent = self._house.seconds()
 
     async def run(self, hold: Hold) -> Ended | Failed:
         """Send the call and pass its answer on; Failed where there was none to pass.
@@ -155,7 +164,8 @@ class Attempting:
             if reply is not None:
                 reply.cancel()
             self._arrived()
-            return await self._keep(Heard(Fate.CALLER_GONE, 0, error="the caller left"))
+            fate = Fate.CALLER_GONE if self._sent else Fate.WITHDRAWN
+            return await self._keep(Heard(fate, 0, error="the caller left"))
         if status >= 300:
             heard = Heard(Fate.STATUS, status, body=body, error=upstream_message(body))
             waits = retry_after(reply.headers, house.now_us())
@@ -234,6 +244,10 @@ class Attempting:
                     return await self._end_stream(reply, eye, out, turned)
                 if out:
                     await caller.piece(out)
+                if caller.push is not None and reply.relay is not None:
+                    last = await self._relay(reply.relay, caller.push, eye, turned)
+                    if last is not None:
+                        return await self._end_stream(reply, eye, last, turned)
             if eye.end().complete:
                 return await self._end_stream(reply, eye, eye.rest(), turned)
         except UpstreamError as broken:
@@ -244,7 +258,37 @@ class Attempting:
             _uncancel()
         reply.cancel()
         self._arrived()
-        return await self._broken_stream(reply, eye, fault)
+        return await self._broken_stream(reply, eye, fault, turned)
+
+    async def _relay(
+        self,
+        relay: Callable[[Callable[[bytes], bool]], Awaitable[bool]],
+        push: Callable[[bytes], bool],
+        eye: StreamEye,
+        turned: StreamTranslator | None,
+    ) -> bytes | None:
+        """Pass chunks on without a task in between; the last event's bytes, None without one."""
+        last: bytes | None = None
+        fault: Exception | None = None
+
+        def sink(chunk: bytes) -> bool:
+            nonlocal last, fault
+            try:
+                out = eye.feed(chunk) if turned is None else _both(eye, turned, chunk)
+                if not eye.ended:
+                    return not out or push(out)
+                last = out
+            except Exception as wrong:  # raised again where somebody waits
+                fault = wrong
+            return False
+
+        while not await relay(sink):
+            if fault is not None:
+                raise fault
+            if last is not None:
+                return last
+            await self._caller.ready()
+        return None
 
     async def _end_stream(
         self,
@@ -256,12 +300,18 @@ class Attempting:
         self._arrived()
         seen = eye.end()
         text = eye.text_seen() if seen.usage_body is None else ""
-        ended = await self._keep(Heard(Fate.OK, reply.status, seen, text, body=eye.stream()))
+        fate = Fate.OK if seen.complete else Fate.GARBAGE  # an event in its midst is no JSON
+        heard = Heard(fate, reply.status, seen, text, body=eye.stream(), error=seen.error)
+        ended = await self._keep(heard)
         await self._caller.end(last if turned is None else last + turned.end())
         return ended
 
     async def _broken_stream(
-        self, reply: Reply, eye: StreamEye, fault: UpstreamError
+        self,
+        reply: Reply,
+        eye: StreamEye,
+        fault: UpstreamError,
+        turned: StreamTranslator | None,
     ) -> Ended | Failed:
         """Book a stream that died; where the caller has seen a part, tell it in its own format."""
         gone, begun = self._caller.gone, self.first_byte_seconds is not None
@@ -281,7 +331,8 @@ class Attempting:
         if not gone:
             sentence = f"the upstream's stream broke off: {heard.error}"
             wire = self._asked.ask.wire
-            await self._caller.end(stream_error(wire, 502, "upstream_error", sentence))
+            error = stream_error(wire, 502, "upstream_error", sentence)
+            await self._caller.end(error if turned is None else turned.end() or error)
         return ended
 
     async def close(self, failed: Failed, *, last: bool) -> Ended:
@@ -296,7 +347,7 @@ class Attempting:
         )
         if not self._sent:  # never left, and so not in the journal yet
             await house.keeper.close(self._started)
-        ended = book(house, self._asked, self._started, self._wire, timed, self.price, last=last)
+        ended = self._ended(timed, last=last)
         await house.keeper.close(ended)
         usage = ended.attempt.usage
         tokens = usage.total_input_tokens + usage.total_output_tokens if usage else 0
@@ -305,6 +356,10 @@ class Attempting:
         if ended.fate is Fate.OK and usage is not None:
             house.learn_output(self._asked.route.name, usage.total_output_tokens)
         return ended
+
+    def _ended(self, heard: Heard, *, last: bool = True) -> Ended:
+        house, asked = self._house, self._asked
+        return book(house, asked, self._started, self._wire, heard, self.price, last=last)
 
     def _headers(self, reply: Reply, length: int | None) -> Headers:
         headers = [field for field in reply.headers if field[0] not in KEPT_BACK]
@@ -328,15 +383,6 @@ def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
         f"the upstream {upstream.name} speaks {', '.join(upstream.wires)}, and {wire} cannot be "
         "turned into that; call a model whose upstream speaks it"
     )
-
-
-def expected_output(house: House, asked: Asked) -> int:
-    """What an answer that nobody heard is taken to have, in tokens.
-
-    The length of the route's answers so far, never more than the caller's own limit.
-    """
-    limit = asked.ask.max_output_tokens or asked.route.max_output_tokens
-    return min(limit, house.expected_output.get(asked.route.name, UNKNOWN_OUTPUT_TOKENS))
 
 
 def _both(eye: StreamEye, turned: StreamTranslator, chunk: bytes) -> bytes:

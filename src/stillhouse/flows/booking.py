@@ -12,14 +12,21 @@ from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
 from stillhouse.core.money import Paid
 from stillhouse.core.traffic import Attempt, Evidence, Usage
+from stillhouse.dialects.deltas import texts
 from stillhouse.dialects.paths import USAGE_DIALECT
 from stillhouse.dialects.prompt import text_asked
+from stillhouse.dialects.sse import events
+from stillhouse.dialects.unfold import text_answered
 from stillhouse.flows.house import Asked, House
 from stillhouse.ledger.book import STANDARD_TIERS
 from stillhouse.ledger.charging import charge, nothing_bought
-from stillhouse.ledger.estimate import estimated_usage
+from stillhouse.ledger.estimate import completed_usage, estimated_usage
 from stillhouse.ledger.prices import Price
 from stillhouse.ledger.usage import decompose
+
+
+UNKNOWN_OUTPUT_TOKENS = 256
+"""What an answer nobody heard is taken to have before a route's first answer."""
 
 
 class Heard(NamedTuple):
@@ -48,16 +55,18 @@ def book(
     """Close a call: its usage, its price and its charges; `price` is that of the model asked for.
 
     A usage body that contradicts itself is no count: the call is then estimated, and `error` of
-    the entry says why. A call that never left, or that was refused with a 4xx, bought nothing.
+    the entry says why. A call that never left, or that was refused with a 3xx or 4xx, bought
+    nothing.
     """
     fate, status, seen = heard.fate, heard.status, heard.seen
-    usage, evidence, error = None, Evidence.REPORTED, heard.error
+    usage, evidence, error, text = None, Evidence.REPORTED, heard.error, heard.text
     if seen.usage_body is not None:
         try:
             usage = decompose_seen(seen, wire)
         except CallerError as misfit:
             error = f"{error}; {misfit}" if error else str(misfit)
-    free = not fate.sent or (usage is None and 400 <= status < 500)
+            text = text_heard(heard, wire, stream=asked.ask.stream)
+    free = not fate.sent or (usage is None and 300 <= status < 500)
     if free:
         usage, evidence = Usage(), Evidence.DERIVED
     elif usage is None:
@@ -67,10 +76,14 @@ def book(
             status,
             text_asked(asked.body, asked.ask.wire),
             len(asked.body),
-            heard.text,
+            text,
             started.expected_output_tokens,
             house.counter,
         )
+    elif seen.partial:
+        evidence = Evidence.ESTIMATED
+        text = text_heard(heard, wire, stream=asked.ask.stream)
+        usage = completed_usage(usage, text, house.counter)
     attempt = _attempt(started.attempt, seen, heard, usage, evidence)
     if free:
         charges = nothing_bought(attempt)
@@ -94,6 +107,22 @@ def book(
         last,
         upstream=started.upstream,
     )
+
+
+def expected_output(house: House, asked: Asked) -> int:
+    """What an answer that nobody heard is taken to have, in tokens.
+
+    The length of the route's answers so far, never more than the caller's own limit.
+    """
+    limit = asked.ask.max_output_tokens or asked.route.max_output_tokens
+    return min(limit, house.expected_output.get(asked.route.name, UNKNOWN_OUTPUT_TOKENS))
+
+
+def text_heard(heard: Heard, wire: Wire, *, stream: bool) -> str:
+    """The text in what was heard of an answer."""
+    if heard.text or not stream:
+        return heard.text or text_answered(heard.body, wire)
+    return "".join(texts(events(heard.body), wire))
 
 
 def decompose_seen(seen: Seen, wire: Wire) -> Usage:

@@ -192,6 +192,11 @@ class _Tail:
         oldest = next(iter(self.open.values()), None)
         return oldest.place if oldest is not None else self.reader.place
 
+    @property
+    def booked(self) -> Place:
+        """Everything before this place is in the books."""
+        return (self.saved or (0, 0)) if self.ready else self.place
+
     def take(self, place: Place, entry: Entry) -> _Held | None:
         """Put an entry with the others of its exchange; the exchange, once it is whole."""
         held = self.open.get(entry.exchange_id)
@@ -221,6 +226,7 @@ class Folder:
         self._keep = keep_segments
         self._tails: dict[str, _Tail] = {}
         self._damaged: list[str] = []
+        self._failing_since_us: int | None = None
         self.totals = Totals()
 
     def fold_once(self, now_us: int) -> Status:
@@ -236,12 +242,15 @@ class Folder:
                 reader = self._journals.read(run, saved or (0, 0))
                 tail = self._tails[run] = _Tail(run, reader, saved)
             self._fold(tail)
+        self._failing_since_us = None
         status = self.status(now_us)
         self._note(status)
         return status
 
     def failed(self, now_us: int, error: str) -> Status:
         """Say that a step failed, as far as the folder can be written."""
+        if self._failing_since_us is None:
+            self._failing_since_us = now_us
         status = self.status(now_us, error)
         with suppress(StoreError):
             self._note(status)
@@ -254,13 +263,15 @@ class Folder:
         with suppress(StoreError):
             for run in self._journals.runs():
                 tail = self._tails.get(run)
-                after = tail.saved if tail is not None else None
-                n_bytes += self._journals.unread_bytes(run, after or (0, 0))
+                after = tail.booked if tail is not None else (0, 0)
+                n_bytes += self._journals.unread_bytes(run, after)
         for tail in self._tails.values():
             if tail.ready:
                 lags.append((now_us - (tail.ready[0][0].at_us or now_us)) / 1e6)
             elif not tail.exhausted:
                 lags.append((now_us - (tail.reached_us or now_us)) / 1e6)
+        if n_bytes and self._failing_since_us is not None:
+            lags.append((now_us - self._failing_since_us) / 1e6)
         n_open = sum(len(tail.open) for tail in self._tails.values())
         return Status(
             now_us, max(lags), n_bytes, n_open, replace(self.totals), tuple(self._damaged), error
@@ -309,7 +320,8 @@ class Folder:
 
     def _commit(self, tail: _Tail) -> None:
         place = tail.place
-        if tail.ready or place != tail.saved:
+        turned_over = tail.saved is None or place[0] != tail.saved[0]
+        if tail.ready or (turned_over and place[0]):
             self._book(tail, tail.ready, place)
             tail.ready, tail.saved = [], place
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from stillhouse.core.calls import Ask, Ended, Entry, Headers
+from stillhouse.core.calls import Ask, Entry, Headers
 from stillhouse.core.catalogue import Catalogue, Route
 from stillhouse.core.errors import StoreError
 from stillhouse.core.ports import Desk, Journal, Provider, TokenCounter, Watch
@@ -42,6 +42,15 @@ class Caller(Protocol):
     @property
     def gone(self) -> bool:
         """Whether the caller has hung up."""
+        ...
+
+    @property
+    def push(self) -> Callable[[bytes], bool] | None:
+        """Passes a piece on at once; False while the caller is slow. None: use `piece`."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until a slow caller reads again."""
         ...
 
     def interrupt(self, task: Task[Any] | None) -> None:

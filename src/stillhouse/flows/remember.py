@@ -90,6 +90,15 @@ class Listening:
         """Whether the caller has hung up."""
         return self._caller.gone
 
+    @property
+    def push(self) -> None:
+        """Pieces are listened to one by one."""
+        return
+
+    async def ready(self) -> None:
+        """Wait until a slow caller reads again."""
+        await self._caller.ready()
+
     def interrupt(self, task: Task[Any] | None) -> None:
         """Which task to cancel when the caller goes."""
         self._caller.interrupt(task)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from stillhouse.core.calls import Headers
-from stillhouse.gateway.writing import EXTENSION, Whole
+from stillhouse.gateway.writing import PIECE, WHOLE, Piece, Whole
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -30,6 +30,7 @@ class AsgiCaller:
         "_watcher",
         "_whole",
         "gone",
+        "push",
     )
 
     def __init__(
@@ -37,7 +38,8 @@ class AsgiCaller:
     ) -> None:
         self._receive, self._send = receive, send
         extensions = scope.get("extensions")
-        self._whole: Whole | None = extensions.get(EXTENSION) if extensions else None
+        self._whole: Whole | None = extensions.get(WHOLE) if extensions else None
+        self.push: Piece | None = extensions.get(PIECE) if extensions else None
         self._over = False
         self._watcher: asyncio.Task[None] | None = None
         self.gone = False
@@ -82,6 +84,10 @@ class AsgiCaller:
     async def piece(self, chunk: bytes) -> None:
         """Pass a piece of a stream on; waits while the caller is slow."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def ready(self) -> None:
+        """Wait until the caller reads again."""
+        await self.piece(b"")
 
     async def end(self, chunk: bytes) -> None:
         """End a stream with its last piece."""

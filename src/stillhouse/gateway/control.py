@@ -17,6 +17,7 @@ import msgspec
 from stillhouse.gateway.connections import Terms
 
 READY = b"ready\n"
+ALIVE = b"alive\n"
 FAILED = b"failed "
 FAILURE = 3
 """Exit code of a process that has said why it cannot start."""
@@ -41,6 +42,15 @@ def receive(line: socket.socket) -> Handed:
     """What the supervisor hands down; EOFError where it has died meanwhile."""
     body = _exactly(line, int.from_bytes(_exactly(line, _LENGTH), "big"))
     return msgspec.json.decode(body, type=Handed)
+
+
+def failure(error: Exception) -> bytes:
+    """Why a process ends, as one line of bytes.
+
+    >>> failure(ValueError("one\\ntwo"))
+    b'failed one; two\\n'
+    """
+    return FAILED + "; ".join(str(error).splitlines()).encode() + b"\n"
 
 
 def drain_order(linger_seconds: float) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -34,18 +34,24 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a process runs: module and place of a function, how many of them, with what in hand.
+    """What processes run: module and place of a function, with what in hand.
 
-    `listener` is the socket that workers accept on; a folder has none. `forever` says that a loop
-    of deaths is borne: what the process does can wait.
+    `listeners` are the sockets that all of them accept on together; a folder has none, gives no
+    sign of life in between (`hung_seconds` is None), and its loop of deaths is borne: what it does
+    can wait.
     """
 
     kind: str
     module: str
     place: str
     handed: Handed
-    listener: socket.socket | None = None
-    forever: bool = False
+    listeners: tuple[socket.socket, ...] = ()
+    hung_seconds: float | None = None
+
+    @property
+    def forever(self) -> bool:
+        """Whether it is started again however often it dies."""
+        return not self.listeners
 
 
 class Process:
@@ -56,19 +62,19 @@ class Process:
 
     life: asyncio.Task[str]
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, listeners: Sequence[socket.socket] = ()) -> None:
         self.job = job
+        self._listeners = listeners
         self.name = f"{job.kind}-{next(_numbers)}"
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._why = ""
+        self._draining = False
 
     async def start(self) -> None:
         """Start it; it is handed what it is to know."""
         self._line, theirs = socket.socketpair()
         self._line.setblocking(False)
-        descriptors = [theirs.fileno()]
-        if self.job.listener is not None:
-            descriptors.append(self.job.listener.fileno())
+        descriptors = [theirs.fileno(), *(one.fileno() for one in self._listeners)]
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", self.job.module, self.job.place, self.name),
@@ -77,7 +83,7 @@ class Process:
                 pass_fds=descriptors,
             )
         loop = asyncio.get_running_loop()
-        self._late = loop.call_later(START_SECONDS, self._too_late)
+        self._late = loop.call_later(START_SECONDS, self._silent, START_SECONDS)
         self.life = loop.create_task(self._live())
 
     async def _live(self) -> str:
@@ -103,14 +109,30 @@ class Process:
                         self._why = line.removeprefix(FAILED).decode(errors="replace")
                     elif line == READY.strip() and not self.ready.done():
                         self.ready.set_result(True)
+                self._heard()
 
-    def _too_late(self) -> None:
+    def _heard(self) -> None:
+        """It lives: the next sign has to come in time as well."""
+        hung = self.job.hung_seconds
         if not self.ready.done():
-            self._why = f"it was not ready after {START_SECONDS:g} s"
-            self.kill()
+            return
+        self._late.cancel()
+        if hung is not None and not self._draining:
+            self._late = asyncio.get_running_loop().call_later(hung / 2, self._doubt, hung)
+
+    def _doubt(self, seconds: float) -> None:
+        """Half the time is over. Should all have slept together, its sign comes in the other."""
+        self._late = asyncio.get_running_loop().call_later(seconds / 2, self._silent, seconds)
+
+    def _silent(self, seconds: float) -> None:
+        state = "gave no sign" if self.ready.done() else "was not ready"
+        self._why = f"it {state} for {seconds:g} s"
+        self.kill()
 
     async def drain(self, linger_seconds: float) -> None:
         """Let it end in good order; it is killed where that takes far too long."""
+        self._draining = True
+        self._late.cancel()
         with suppress(OSError):
             self._line.send(drain_order(linger_seconds))
         allowed = self.job.handed.terms.drain_seconds + KILLED_AFTER_SECONDS
@@ -154,7 +176,7 @@ class Crew:
         return ""
 
     async def _fill(self, place: int) -> None:
-        process = Process(self.job)
+        process = Process(self.job, share_of(self.job.listeners, place, self._size))
         await process.start()
         self.processes[place] = process
 
@@ -201,6 +223,13 @@ class Crew:
         self._ending = True
         for process in self.processes.values():
             process.kill()
+
+
+def share_of(listeners: Sequence[socket.socket], place: int, size: int) -> Sequence[socket.socket]:
+    """The sockets that one of so many processes accepts on: none is left out, few are shared."""
+    if size >= len(listeners):
+        return [listeners[place % len(listeners)]] if listeners else []
+    return listeners[place::size]
 
 
 def _ending(code: int) -> str:

@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 from stillhouse.core.errors import StillhouseError
-from stillhouse.gateway.control import FAILED, FAILURE, READY, named, receive, told_to_end
+from stillhouse.gateway.control import FAILURE, READY, failure, named, receive, told_to_end
 
 
 def main(place: str, line_fd: int) -> int:
@@ -29,7 +29,7 @@ def main(place: str, line_fd: int) -> int:
     except (EOFError, BrokenPipeError):
         return 0
     except StillhouseError as failed:
-        line.send(FAILED + str(failed).encode() + b"\n")
+        line.send(failure(failed))
         return FAILURE
     return 0
 

@@ -1,8 +1,11 @@
 """One process that answers nothing and sees to those that do: started, watched, renewed, ended.
 
-All workers accept on one socket that the supervisor has bound: a caller who is waiting to be let in
-is taken by whoever is there, so that a worker may come and go unseen. A reload starts the new
-workers, waits until they are ready, and only then lets the old ones drain.
+The supervisor binds a socket for each place of a worker, all at one address, and keeps them open
+for as long as it lives: the kernel deals callers out evenly, and one that waits to be let in
+outlasts the worker it was dealt to. (On one socket for all, the first worker that wakes takes
+nearly a whole burst of callers; sockets that workers bind themselves lose their queue when a worker
+goes.) A reload starts the new workers on the sockets of the old, and lets those drain once the new
+ones are ready.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from stillhouse.core.errors import ConfigError, StillhouseError
 from stillhouse.gateway.control import Handed
@@ -26,6 +31,9 @@ RELOAD_LINGER_SECONDS = 5.0
 """How long the idle callers of a worker that is replaced may still come back to it."""
 
 STOP_LINGER_SECONDS = 1.0
+BALANCED = sys.platform == "linux"
+"""Whether the kernel balances callers among sockets at one address; elsewhere all share one."""
+
 BUSY_SECONDS = 5.0
 """How long to wait for an address that a predecessor is about to leave."""
 
@@ -34,13 +42,15 @@ BUSY_SECONDS = 5.0
 class Plan:
     """What is to run: places of functions (see `worker` and `folder`), and what they are handed.
 
-    An empty `folder` means that there is none.
+    An empty `folder` means that there is none. A worker that gives no sign for `hung_seconds` is
+    killed and replaced.
     """
 
     app: str
     handed: Handed
     workers: int = 1
     folder: str = ""
+    hung_seconds: float = 30.0
 
 
 class Supervisor:
@@ -59,7 +69,7 @@ class Supervisor:
         up: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan = plan
-        self._listener = listener
+        self._listeners = [listener]
         self._reread = reread
         self._say = say
         self._up = up
@@ -86,7 +96,13 @@ class Supervisor:
 
     def _crew(self, plan: Plan) -> Crew:
         module = "stillhouse.gateway.worker"
-        job = Job("worker", module, plan.app, plan.handed, self._listener)
+        if BALANCED:
+            first = self._listeners[0]
+            more = range(len(self._listeners), plan.workers)
+            self._listeners += [bound(first.family, first.getsockname()) for _ in more]
+        job = Job(
+            "worker", module, plan.app, plan.handed, tuple(self._listeners), plan.hung_seconds
+        )
         return self._kept(Crew(job, plan.workers, self._say))
 
     def _kept(self, crew: Crew) -> Crew:
@@ -98,7 +114,7 @@ class Supervisor:
         """Start the folder of a plan; it may fail and try again for as long as it takes."""
         if plan.folder:
             module = "stillhouse.gateway.folder"
-            job = Job("folder", module, plan.folder, plan.handed, forever=True)
+            job = Job("folder", module, plan.folder, plan.handed)
             self._folder = self._kept(Crew(job, 1, self._say))
             await self._folder.launch()
 
@@ -144,6 +160,8 @@ class Supervisor:
         await asyncio.gather(*self._stories)
         if self._folder is not None:
             await self._folder.drain(0.0)
+        for listener in self._listeners[1:]:
+            listener.close()
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -184,33 +202,46 @@ def listen(host: str, port: int, busy_seconds: float = BUSY_SECONDS) -> socket.s
             f"the host {host!r} is no address of this machine ({error.strerror}); use 127.0.0.1, "
             "or 0.0.0.0 for all of its addresses"
         ) from error
-    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    listener = socket.socket(family, kind, protocol)
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(listener, address, busy_seconds)
-        listener.listen(4096)
-        listener.setblocking(False)
+        _wait_until_free(family, address, busy_seconds)
+        return bound(family, address)
     except OSError as error:
-        listener.close()
         raise ConfigError(
             f"{host}:{port} cannot be listened on ({os.strerror(error.errno or 0)}); end what "
             "listens there, or give another --port"
         ) from error
+
+
+def bound(family: int, address: Any) -> socket.socket:
+    """One more socket at an address, on which the kernel deals out its share of the callers."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if BALANCED:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(4096)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
-def _bind(listener: socket.socket, address: object, busy_seconds: float) -> None:
+def _wait_until_free(family: int, address: Any, busy_seconds: float) -> None:
+    """Wait while somebody else listens there: who shares an address would not notice."""
     deadline = time.monotonic() + busy_seconds
     while True:
         try:
-            listener.bind(address)  # type: ignore[arg-type]
+            with socket.socket(family, socket.SOCK_STREAM) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+                return
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-        else:
-            return
 
 
 def raise_open_files() -> None:

@@ -1,7 +1,7 @@
 """A worker: one process that answers callers on the socket that it was given.
 
-Started by the supervisor as `python -m stillhouse.gateway.worker APP NAME LINE LISTENER`: the place
-of a function `(payload, name) -> ASGI app`, the worker's name, and two inherited descriptors.
+Started by the supervisor as `python -m stillhouse.gateway.worker APP NAME LINE LISTENER...`: the
+place of a function `(payload, name) -> ASGI app`, the worker's name, inherited descriptors.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
 
 from stillhouse.core.errors import StillhouseError
 from stillhouse.gateway.connections import Connection, Sharing, Terms
-from stillhouse.gateway.control import FAILED, FAILURE, READY, linger_of, named, receive
+from stillhouse.gateway.control import ALIVE, FAILURE, READY, failure, linger_of, named, receive
 
 STOP_LINGER_SECONDS = 1.0
 """How long idle callers stay when the whole endpoint ends."""
@@ -48,6 +48,13 @@ class Worker(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_reader(self._line.fileno(), self._obey)
         self._line.send(READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Give the supervisor a sign of life every second."""
+        if counter % 10 == 0:
+            with suppress(OSError):
+                self._line.send(ALIVE)
+        return await super().on_tick(counter)
 
     def _obey(self) -> None:
         """End: on the supervisor's order, or because it is gone."""
@@ -118,24 +125,24 @@ def config(app: Callable[..., Any], terms: Terms) -> uvicorn.Config:
     )
 
 
-def main(place: str, name: str, line_fd: int, listener_fd: int) -> int:
+def main(place: str, name: str, line_fd: int, *listener_fds: int) -> int:
     """Serve until told to end; the exit code."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # what callers send is no news
     line = socket.socket(fileno=line_fd)
-    listener = socket.socket(fileno=listener_fd)
+    listeners = [socket.socket(fileno=one) for one in listener_fds]
     try:
         handed = receive(line)
         app = named(place)(handed.payload, name)
     except EOFError:
         return 0
     except StillhouseError as failed:
-        line.send(FAILED + str(failed).encode() + b"\n")
+        line.send(failure(failed))
         return FAILURE
     line.setblocking(False)
     worker = Worker(config(app, handed.terms), handed.terms, line)
-    worker.run(sockets=[listener])
+    worker.run(sockets=listeners)
     return 0 if worker.started else FAILURE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    sys.exit(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))

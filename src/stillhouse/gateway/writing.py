@@ -1,6 +1,7 @@
-"""Writes a whole answer in one piece: uvicorn sends head and body apart, in two system calls.
+"""Writes answers without a detour: a whole one in one system call, a stream's piece at once.
 
-Offered to the app as the ASGI extension `stillhouse.whole`; without it the app uses plain ASGI.
+Offered to the app as the ASGI extensions `stillhouse.whole` and `stillhouse.piece`; without them
+the app uses plain ASGI, where head and body are two system calls and a piece needs a task.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from stillhouse.core.calls import Headers
 
-EXTENSION = "stillhouse.whole"
+WHOLE = "stillhouse.whole"
+PIECE = "stillhouse.piece"
 
 Whole = Callable[[int, Headers, bytes], bool]
 """Writes status, headers and body; False where plain ASGI has to do it."""
 
 
-def extensions(cycle: RequestResponseCycle) -> dict[str, Whole]:
+Piece = Callable[[bytes], bool]
+"""Writes a piece of a stream that has begun; False while the caller is slow to read."""
+
+
+def extensions(cycle: RequestResponseCycle) -> dict[str, Whole | Piece]:
     """What a request's scope has under `extensions`."""
-    return {EXTENSION: partial(_write, cycle)}
+    return {WHOLE: partial(_write, cycle), PIECE: partial(_write_piece, cycle)}
+
+
+def _write_piece(cycle: RequestResponseCycle, piece: bytes) -> bool:
+    if cycle.disconnected:
+        return True
+    cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    return not cycle.flow.write_paused
 
 
 def _write(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:

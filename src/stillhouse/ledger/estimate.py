@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ask, Fate
@@ -95,6 +96,21 @@ def _top(price: Price) -> _Dearest:
         -(-requests // _MILLION),
         len(INPUT_LEAVES) + len(OUTPUT_LEAVES),
     )
+
+
+def completed_usage(usage: Usage, text_seen: str, counter: TokenCounter) -> Usage:
+    """Counts that were given before there was any output, with the output that was seen since.
+
+    `estimated`: what went in is as reported; what came out is the greater of the two counts.
+
+    >>> class Words:
+    ...     def count(self, text: str) -> int:
+    ...         return len(text.split())
+    >>> completed_usage(Usage(input_tokens=9, output_tokens=1), "Once upon a", Words()).leaves()
+    {'input_tokens': 9, 'output_tokens': 3}
+    """
+    rest = counter.count(text_seen) - usage.total_output_tokens
+    return replace(usage, output_tokens=usage.output_tokens + max(0, rest))
 
 
 def estimated_usage(

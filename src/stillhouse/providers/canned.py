@@ -38,6 +38,11 @@ class CannedReply:
         self._cancelled = False
 
     @property
+    def relay(self) -> None:
+        """Its parts come after pauses, so somebody has to wait for them."""
+        return
+
+    @property
     def status(self) -> int:
         """HTTP status."""
         return self._status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from stillhouse.core.calls import Headers
@@ -12,6 +12,10 @@ from stillhouse.providers.decoding import decoder_for
 
 HIGH_WATER = 256 * 1024
 """Bytes that may wait for a slow reader before the socket is read no further."""
+
+
+Sink = Callable[[bytes], bool]
+"""Takes a part of a body; False says that it wants no more for now. It does not raise."""
 
 
 class Line(Protocol):
@@ -45,6 +49,7 @@ class HttpReply:
         "parts",
         "paused",
         "received",
+        "sink",
         "status",
         "total_at",
         "waiter",
@@ -58,6 +63,7 @@ class HttpReply:
         self.parts: list[bytes] = []
         self.buffered = 0
         self.received = 0
+        self.sink: Sink | None = None
         self.ended = False
         self.whole = False
         self.paused = False
@@ -102,6 +108,28 @@ class HttpReply:
             return self._decoded()
         return _Chunks(self)
 
+    async def relay(self, sink: Sink) -> bool:
+        """Hand each part to `sink` as soon as it is here, until it answers False or the body ends.
+
+        True at the end. A part goes from the upstream's socket into the sink within one callback:
+        no task is woken for it.
+        """
+        while True:
+            while self.parts:
+                if not sink(self._fetch()):
+                    return False
+            if self.error is not None:
+                raise self.error
+            if self.ended:
+                return True
+            self.sink = sink
+            try:
+                await self._arrival()
+                if self.sink is None:
+                    return False
+            finally:
+                self.sink = None
+
     def cancel(self) -> None:
         """Close the connection if anything is still to come."""
         if not self.ended:
@@ -119,6 +147,13 @@ class HttpReply:
 
     def wake(self) -> None:
         """Tell whoever waits that there is something to see."""
+        sink = self.sink
+        if sink is not None:
+            if not self.parts or sink(self._fetch()):
+                if not self.ended:
+                    return
+            else:
+                self.sink = None
         waiter = self.waiter
         if waiter is not None and (not self.whole or self.ended):
             self.waiter = None

@@ -256,6 +256,16 @@ class JournalFolder:
                     else:
                         path.unlink()
 
+    def forget_folded(self, before_us: int) -> int:
+        """Remove kept segments that were last written before an instant; returns how many."""
+        removed = 0
+        with _translated(self.folder):
+            for path in self.folder.glob("*.folded"):
+                if path.stat().st_mtime_ns // 1000 < before_us:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def set_aside(self, run: str, reason: str, entries: list[Entry]) -> None:
         """Keep entries that the database refuses in a file of their own, on the disk."""
         row = {"run": run, "reason": reason, "entries": [entry._asdict() for entry in entries]}
