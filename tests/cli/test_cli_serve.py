@@ -60,6 +60,14 @@ def post(port: int, path: str, body: object) -> tuple[int, Any]:
             return answer.status, json.loads(answer.read())
 
 
+def models(port: int) -> list[str]:
+    """The names of the models that are served."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
+        caller.request("GET", "/v1/models")
+        with caller.getresponse() as answer:
+            return [model["id"] for model in json.loads(answer.read())["data"]]
+
+
 def test_a_first_try_needs_no_key_and_ends_up_in_the_books(run: Run, tmp_path: Path) -> None:
     with served(tmp_path, "--scripted") as (process, port):
         status, body = post(port, "/v1/chat/completions", ASKED)
@@ -88,10 +96,8 @@ def test_a_changed_configuration_counts_after_a_hang_up_and_a_broken_one_does_no
         config.write_text(SCRIPTED.format(name="after"), "utf-8")
         process.send_signal(signal.SIGHUP)
         assert "reloaded" in process.stderr.readline()
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
-            caller.request("GET", "/v1/models")
-            with caller.getresponse() as answer:
-                listed = [model["id"] for model in json.loads(answer.read())["data"]]
+        while (listed := models(port)) == ["before"]:
+            pass  # the old worker is about to leave
         process.send_signal(signal.SIGTERM)
         rest_of(process)
     assert listed == ["after"]

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from stillhouse.core.calls import Done, Ended, Fate, Headers
-from stillhouse.core.catalogue import Deployment
 from stillhouse.core.errors import CallerError, StillhouseError
 from stillhouse.core.quotas import Denied, Hold
 from stillhouse.dialects.faults import error_body
@@ -33,7 +32,8 @@ class Refusal(NamedTuple):
 
 
 _PAYING_TWICE = Terms(pay_twice=True)
-_LEFT = (Fate.CALLER_GONE, Fate.WITHDRAWN)
+_GONE = (Fate.CALLER_GONE, Fate.WITHDRAWN)
+_LEFT = Refusal(499, "invalid_request", "the caller left")
 _LATE = (Fate.CONNECT_TIMEOUT, Fate.FIRST_BYTE_TIMEOUT, Fate.TOTAL_TIMEOUT)
 _PASSED_ON = (b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry")
 
@@ -67,12 +67,9 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             await house.sleep(step.seconds)
             step = next(plan)
             continue
-        if caller.gone:
-            await _close(house, ended)
-            return done(house, asked, 499, ended, waited, None)
         try:
             call = Attempting(house, asked, caller, step.deployment, step.kind, len(ended))
-            held = await _reserve(house, asked, step.deployment, call.price)
+            held = await _reserve(house, asked, caller, call.price)
         except CallerError as foreign:
             return await _refuse(house, asked, caller, said(foreign), ended, waited)
         if isinstance(held, Refusal):
@@ -90,7 +87,7 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
                 plan.send(heard)
             if key is not None:
                 listening.keep(house, asked, key, result)
-            status = 499 if result.fate in _LEFT else result.status
+            status = 499 if result.fate in _GONE else result.status
             return done(house, asked, status, ended, waited, call.first_byte_seconds)
         try:
             if caller.gone:
@@ -103,9 +100,11 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
 
 
 async def _reserve(
-    house: House, asked: Asked, deployment: Deployment, price: Price | None
+    house: House, asked: Asked, caller: Caller, price: Price | None
 ) -> Hold | Refusal:
     """Set aside the most that a call may use; a refusal says which quota is in the way."""
+    if caller.gone:  # while it was waited to try again
+        return _LEFT
     ask, route = asked.ask, asked.route
     most, unpriced = route.max_output_tokens, route.allow_unpriced
     wanted = need(ask, len(asked.body), price, most, allow_unpriced=unpriced)

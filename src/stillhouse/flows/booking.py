@@ -24,7 +24,6 @@ from stillhouse.ledger.estimate import completed_usage, estimated_usage
 from stillhouse.ledger.prices import Price
 from stillhouse.ledger.usage import decompose
 
-
 UNKNOWN_OUTPUT_TOKENS = 256
 """What an answer nobody heard is taken to have before a route's first answer."""
 

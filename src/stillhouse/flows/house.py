@@ -107,11 +107,10 @@ class Keeper:
             return
         try:
             written = self._journal.append(entry)
+            if written is not None:
+                await written
         except StoreError:
             self._waiting.append(entry)
-            return
-        if written is not None:
-            await written
 
 
 class Remembered(NamedTuple):

@@ -48,9 +48,7 @@ async def give(house: House, asked: Asked, caller: Caller, kept: Remembered) -> 
         asked=house.keep_body(asked.route, asked.body),
         asked_bytes=len(asked.body),
     )
-    written = house.keeper.start(started)
-    if written is not None:
-        await written
+    await house.keeper.close(started)
     ended = Ended(
         asked.exchange_id,
         attempt,

@@ -140,6 +140,7 @@ class Application:
         self._metrics.publish(leaving=True)
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
+        self._faults()
         self._journal.close()
         self._access.close()
 
@@ -168,6 +169,7 @@ class Application:
         while True:
             await asyncio.sleep(PUBLISH_SECONDS)
             self._metrics.publish()
+            self._faults()  # writes what waits for the journal, if anything does
 
 
 def body_keeper() -> Callable[[Route, bytes], str]:
