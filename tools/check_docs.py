@@ -1,9 +1,9 @@
-"""Check that the docs say what is so; `--write` writes the generated page again.
+"""Check that the docs say what is so; `--write` writes the generated pages again.
 
     python tools/check_docs.py [--write]
 
-Three things are checked. docs/reference/cli.md is what the command line's own help says. Every
-relative link in README.md and docs/ leads to a file and, after `#`, to one of its headings. And
+Three things are checked. docs/reference/cli.md is what the command line's own help says, and
+docs/reference/configuration.md what the reader of the configuration knows. Every relative link in README.md and docs/ leads to a file and, after `#`, to one of its headings. And
 every console block under the line `<!-- run -->` runs: its commands, each after a `$`, end with
 exit code 0 and print what stands under them (`...` for any text, nothing for anything). The blocks
 of a page run one after the other in one folder that is thrown away, beside what the project holds.
@@ -23,9 +23,11 @@ from tempfile import TemporaryDirectory
 import click
 
 from stillhouse.cli import cli
+from stillhouse.settings.page import configuration_page
 
 ROOT = Path(__file__).parents[1]
 CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"
+CONFIGURATION_PAGE = ROOT / "docs" / "reference" / "configuration.md"
 WIDTH = 88
 
 CLI_HEAD = """\
@@ -115,13 +117,17 @@ def _fault(command: str, expected: str, folder: Path) -> str:
 
 
 def main() -> int:
-    page = command_line_page()
+    """Check everything; the exit code."""
+    pages = {CLI_PAGE: command_line_page(), CONFIGURATION_PAGE: configuration_page()}
     if "--write" in sys.argv[1:]:
-        CLI_PAGE.parent.mkdir(parents=True, exist_ok=True)
-        CLI_PAGE.write_text(page, encoding="utf-8")
-    wrong = []
-    if not CLI_PAGE.is_file() or CLI_PAGE.read_text(encoding="utf-8") != page:
-        wrong.append(f"{CLI_PAGE.relative_to(ROOT)} is behind the program's help; run make docs")
+        for place, page in pages.items():
+            place.write_text(page, encoding="utf-8")
+        return 0
+    wrong = [
+        f"{place.relative_to(ROOT)} is behind the program; run make docs"
+        for place, page in pages.items()
+        if not place.is_file() or place.read_text(encoding="utf-8") != page
+    ]
     for found in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         wrong += [*wrong_links(found), *wrong_examples(found)]
     print(*wrong, sep="\n", end="\n" if wrong else "")

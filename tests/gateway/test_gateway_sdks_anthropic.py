@@ -1,4 +1,4 @@
-"""Anthropic's own SDK against the endpoint, in its own wire format and with a translation between."""
+"""Anthropic's own SDK against the endpoint, in its own format and with a translation between."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ model = "claude-haiku-4-5"
 
 @pytest.fixture(scope="module", params=["x-api-key", "bearer"])
 def client(served: Served, request: pytest.FixtureRequest) -> Iterator[Anthropic]:
-    key = {"api_key" if request.param == "x-api-key" else "auth_token": served.token}
+    key: Any = {"api_key" if request.param == "x-api-key" else "auth_token": served.token}
     with Anthropic(base_url=served.url, max_retries=0, timeout=20, **key) as made:
         yield made
 
@@ -239,8 +239,8 @@ def test_the_async_client_speaks_as_the_other_one(served: Served, seen: list[See
                 *(client.messages.create(model="haiku", **ASKED) for _ in range(20))
             )
 
-        texts = [b.text for m in (whole, final) for b in m.content if b.type == "text"]
-        assert texts == [call.text for call in seen[:2]]
+        blocks: list[Any] = [*whole.content, *final.content]
+        assert [block.text for block in blocks] == [call.text for call in seen[:2]]
         assert count.input_tokens > 0
         assert len({answer.id for answer in many}) == 20
 

@@ -22,7 +22,7 @@ from stillhouse.providers.http import HttpProvider
 from stillhouse.settings.addresses import is_loopback
 from stillhouse.settings.nouns import Durability, Settings
 from stillhouse.settings.starting import database_of, find_settings
-from stillhouse.wiring.upstreams import open_providers
+from stillhouse.wiring.upstreams import free_hosts, open_providers
 
 LIVE_SECONDS = 10.0
 
@@ -74,7 +74,7 @@ def verb(
 def price_book(settings: Settings) -> PriceBook:
     """The prices that the endpoint would book by."""
     own = Path(settings.books.prices) if settings.books.prices else None
-    return wiring.price_book(own, wiring.SystemClock().now_us())
+    return wiring.price_book(own, wiring.SystemClock().now_us(), free_hosts(settings.catalogue))
 
 
 def upstream_facts(upstream: Upstream, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,10 @@ UNKNOWN_OUTPUT_TOKENS = 256
 """What an answer nobody heard is taken to have before a route's first answer."""
 
 
+MOST_TOKENS = 10**9
+"""More tokens than any one call can have."""
+
+
 class Heard(NamedTuple):
     """What was heard of a call's answer: `text` is the part of a stream that arrived."""
 
@@ -61,7 +65,7 @@ def book(
     usage, evidence, error, text = None, Evidence.REPORTED, heard.error, heard.text
     if seen.usage_body is not None:
         try:
-            usage = decompose_seen(seen, wire)
+            usage = _sane(decompose_seen(seen, wire))
         except CallerError as misfit:
             error = f"{error}; {misfit}" if error else str(misfit)
             text = text_heard(heard, wire, stream=asked.ask.stream)
@@ -128,6 +132,16 @@ def decompose_seen(seen: Seen, wire: Wire) -> Usage:
     """The leaves of a usage body as one wire's upstreams write it."""
     assert seen.usage_body is not None
     return decompose(seen.usage_body, USAGE_DIALECT[wire])
+
+
+def _sane(usage: Usage) -> Usage:
+    """Refuse counts that no call has: they are a fault, and would be more money than there is."""
+    if max(usage.total_input_tokens, usage.total_output_tokens) > MOST_TOKENS:
+        raise CallerError(
+            f"the usage counts {usage.total_input_tokens} and {usage.total_output_tokens} tokens, "
+            "more than any call has"
+        )
+    return usage
 
 
 def price_of(house: House, attempt: Attempt) -> Price | None:

@@ -120,6 +120,8 @@ class Heads:
             raise CallerError("the provider key holds characters that no header may have")
         if wire is Wire.MESSAGES:
             version = {b"anthropic-version": ANTHROPIC_VERSION}
+            if key and self._upstream.options.get("auth") == "bearer":
+                return {**version, b"authorization": b"Bearer " + secret}
             return {**version, b"x-api-key": secret} if key else version
         return {b"authorization": b"Bearer " + secret} if key else {}
 

@@ -104,6 +104,26 @@ class Tracing:
     sample: float = 1.0
 
 
+class Logged(StrEnum):
+    """Which requests get a line in the log."""
+
+    ALL = "all"
+    ERRORS = "errors"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Lines of JSON about requests, never about what was said in them.
+
+    They go to standard error, or to `file`, at its end. `share` is of the requests that went well.
+    """
+
+    level: Logged = Logged.ERRORS
+    share: float = 1.0
+    file: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration; `source` is the file it came from, or says that there was none."""
@@ -116,5 +136,6 @@ class Settings:
     cache: Caching = Caching()
     metrics: Metering = Metering()
     tracing: Tracing = Tracing()
+    logging: Logging = Logging()
     quotas: tuple[Quota, ...] = ()
     source: str = ""

@@ -144,6 +144,16 @@ SECTIONS: dict[str, Section] = {
             Field("sample", number(0, 1), "Share of the requests that is traced."),
         ),
     ),
+    "logging": Section(
+        nouns.Logging,
+        "logging",
+        "A line of JSON for each request, without what was said in it.",
+        (
+            Field("level", one_of(nouns.Logged), "Which requests get a line."),
+            Field("share", number(0, 1), "Share of the requests that went well."),
+            Field("file", TEXT, "Where lines go, at its end; standard error when absent."),
+        ),
+    ),
 }
 
 UPSTREAM: tuple[Field, ...] = (

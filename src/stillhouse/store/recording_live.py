@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,10 +14,14 @@ from stillhouse.core.errors import CallerError, StoreError
 from stillhouse.core.traffic import Exchange
 from stillhouse.store.connection import Connection
 from stillhouse.store.recording import Entry, Recording, contents
+from stillhouse.store.tallies import add_tallies
 
 Pair = tuple[Started, Ended]
 LiveEntry = tuple[Exchange, tuple[Pair, ...]]
 """An exchange, and the journal's two entries for each of its attempts, in the same order."""
+
+UsedBy = Callable[[Started, Ended], Mapping[str, int]]
+"""How much a call used up of each quota counter."""
 
 LIVE_CONTENT = b"live"
 """Stands for the digest of a live exchange: its id alone tells it apart, for we gave it."""
@@ -45,13 +50,15 @@ class RecordingLive(Recording):
         *,
         run: str,
         place: tuple[int, int] | None,
+        used_by: UsedBy | None = None,
     ) -> LiveOutcome:
         """Keep exchanges, and how far the journal of a run is folded, in one transaction.
 
         An attempt that is here already changes nothing; one that is not joins its exchange.
         `prices` are the facts, as JSON, of every price id that is named. Without a `place` the old
-        one stays. Once this returns it survives a power cut. Raises StoreError where the database
-        cannot be used now, CallerError where an entry can never be kept.
+        one stays. `used_by` says what a call used up of quota counters: what new calls did is added
+        to the tallies of the run. Once this returns it survives a power cut. Raises StoreError
+        where the database cannot be used now, CallerError where an entry can never be kept.
         """
         self._make_durable()
         try:
@@ -60,7 +67,9 @@ class RecordingLive(Recording):
                     "INSERT INTO prices VALUES (?, ?) ON CONFLICT (price_id) DO NOTHING",
                     prices.items(),
                 )
-                outcome = self._write_live(connection, entries)
+                outcome, new = self._write_live(connection, entries)
+                if used_by is not None:
+                    add_tallies(connection, run, _sums(used_by, new))
                 if place is not None:
                     connection.execute(_FOLDED, (run, *place, outcome.new))
         except BaseException:
@@ -86,7 +95,10 @@ class RecordingLive(Recording):
             list(self._database.rows("PRAGMA synchronous = FULL"))
         self._durable = True
 
-    def _write_live(self, connection: Connection, entries: Sequence[LiveEntry]) -> LiveOutcome:
+    def _write_live(
+        self, connection: Connection, entries: Sequence[LiveEntry]
+    ) -> tuple[LiveOutcome, list[Pair]]:
+        """Write what is new of some exchanges, and say what that is."""
         keys = [bytes.fromhex(exchange.exchange_id) for exchange, _ in entries]
         here = contents(connection, keys)
         fresh: list[tuple[bytes, Entry]] = []
@@ -105,7 +117,7 @@ class RecordingLive(Recording):
             rows |= late
             pairs += of_late
         self._write_facts(connection, pairs, rows)
-        return LiveOutcome(len(fresh), len(again), len(rows) - _attempts(fresh))
+        return LiveOutcome(len(fresh), len(again), len(rows) - _attempts(fresh)), pairs
 
     def _add_late(
         self, connection: Connection, key: bytes, entry: LiveEntry
@@ -151,6 +163,14 @@ class RecordingLive(Recording):
             connection.executemany("INSERT INTO attempt_facts VALUES (?, ?, ?, ?, ?, ?)", facts)
         if savings:
             connection.executemany("INSERT INTO savings VALUES (?, ?, ?)", savings)
+
+
+def _sums(used_by: UsedBy, pairs: Sequence[Pair]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for started, ended in pairs:
+        if started.claims:
+            sums.update(used_by(started, ended))
+    return sums
 
 
 def charged_by(started: Started, ended: Ended) -> str:

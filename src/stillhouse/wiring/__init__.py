@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ from stillhouse.core.ports import Encoder, Recipe, Student
 from stillhouse.core.traffic import Attempt
 from stillhouse.ledger.book import PriceBook
 from stillhouse.ledger.names import host_from_row
-from stillhouse.ledger.prices import Price, price_from_row
+from stillhouse.ledger.prices import PRICED_LEAVES, Price, price_from_row
 from stillhouse.store.encodings import Encodings
 from stillhouse.store.sqlite import SqliteStore
 
@@ -136,14 +136,19 @@ def distil_house(
     )
 
 
-def price_book(own: Path | None, now_us: int) -> PriceBook:
-    """The catalogue's prices, those that ship with the package, and a team's own dated file."""
+def price_book(own: Path | None, now_us: int, free: Iterable[str] = ()) -> PriceBook:
+    """The catalogue's prices, those that ship with the package, and a team's own dated file.
+
+    All models of the hosts in `free` cost nothing: own machines, whose cost stands elsewhere.
+    """
     from stillhouse.catalogues import genai, yaml_book
 
     # What ships fills gaps of the catalogue; only a team's own file goes before both.
     shipped = ({**row, "own": False} for row in yaml_book.price_rows(shipped_prices()))
     theirs = yaml_book.price_rows(own) if own is not None else []
     prices = [price_from_row(row, now_us) for row in (*genai.price_rows(), *shipped, *theirs)]
+    nothing = dict.fromkeys(PRICED_LEAVES, 0)
+    prices += [Price(host, "*", nothing, names=("*",), own=True) for host in free]
     return PriceBook(prices, [host_from_row(row) for row in genai.host_rows()])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stillhouse.core.calls import Done
 from stillhouse.core.catalogue import Recorded, Route
+from stillhouse.core.errors import ConfigError
 from stillhouse.core.ports import Watch
 from stillhouse.core.quotas import VirtualKey
 from stillhouse.dialects.redact import hashed, redact_body
@@ -25,6 +26,7 @@ from stillhouse.gateway.door import LOOPBACK_NAMES, Door
 from stillhouse.gateway.families import breakers, folding
 from stillhouse.gateway.http import Handler
 from stillhouse.gateway.keys import KeyRing, follow
+from stillhouse.gateway.lines import Level, Lines
 from stillhouse.gateway.metrics import Metrics
 from stillhouse.gateway.models import Models
 from stillhouse.gateway.openapi import Described
@@ -35,15 +37,16 @@ from stillhouse.providers.tokens import ShapeCounter
 from stillhouse.routing.catalogue import names
 from stillhouse.routing.health import Health
 from stillhouse.settings.addresses import is_loopback
-from stillhouse.settings.nouns import Settings
+from stillhouse.settings.nouns import Logged, Settings
 from stillhouse.settings.reading import unpack
 from stillhouse.settings.starting import database_of
 from stillhouse.store.journal import JournalWriter
 from stillhouse.wiring import SystemClock, price_book
 from stillhouse.wiring.books import access_of, spend_rows
-from stillhouse.wiring.upstreams import open_providers
+from stillhouse.wiring.upstreams import free_hosts, open_providers
 
 PUBLISH_SECONDS = 1.0
+STDERR = 2
 
 
 def app(payload: bytes, name: str) -> Application:
@@ -59,7 +62,7 @@ class Application:
         database = database_of(settings, env)
         self._journal_folder = folder = Path(settings.journal.folder)
         own = Path(settings.books.prices) if settings.books.prices else None
-        prices = price_book(own, clock.now_us())
+        prices = price_book(own, clock.now_us(), free_hosts(settings.catalogue))
         facts = {price.price_id: price for price in prices.prices}
         self._access = access_of(database)
         self._journal = JournalWriter(
@@ -75,6 +78,7 @@ class Application:
         self._desk = LeasingDesk(self._access, self._journal.run, clock.now_us)
         self._metrics = Metrics(names(settings.catalogue), folder)
         self._tracing = _tracing(settings, env)
+        self._lines = _lines(settings)
         self._providers = open_providers(settings.catalogue, env)
         self._house = House(
             catalogue=settings.catalogue,
@@ -83,7 +87,7 @@ class Application:
             desk=self._desk,
             prices=prices,
             health=Health(),
-            watch=_watches([self._metrics, *([self._tracing] if self._tracing else [])]),
+            watch=_watches([w for w in (self._metrics, self._tracing, self._lines) if w]),
             counter=ShapeCounter(),
             now_us=clock.now_us,
             seconds=time.perf_counter,
@@ -140,6 +144,8 @@ class Application:
         self._metrics.publish(leaving=True)
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
+        if self._lines is not None:
+            await asyncio.to_thread(self._lines.close)
         self._faults()
         self._journal.close()
         self._access.close()
@@ -216,6 +222,22 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
             headers[name.strip()] = value.strip()
     upstreams = settings.catalogue.upstreams
     return Tracing(said.otlp_endpoint, upstreams, headers, said.service, said.sample)
+
+
+def _lines(settings: Settings) -> Lines | None:
+    said = settings.logging
+    if said.level is Logged.NONE:
+        return None
+    where = STDERR
+    if said.file:
+        try:
+            where = os.open(said.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as fault:
+            raise ConfigError(
+                f"the log {said.file} cannot be written ({fault.strerror}); give another file in "
+                "[logging]"
+            ) from fault
+    return Lines(where, Level(said.level.value), said.share)
 
 
 def _rows(models: Models, probes: Probes, admin: Admin) -> dict[tuple[str, str], Handler]:

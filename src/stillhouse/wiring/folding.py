@@ -14,6 +14,7 @@ from stillhouse.dialects.assemble import assemble
 from stillhouse.dialects.prompt import text_asked
 from stillhouse.flows.fold import Folder, fold_forever
 from stillhouse.flows.fold_making import Making
+from stillhouse.flows.recovering import settle, used_by
 from stillhouse.ledger.estimate import estimated_usage
 from stillhouse.providers.tokens import ShapeCounter
 from stillhouse.settings.nouns import Settings
@@ -22,7 +23,8 @@ from stillhouse.settings.starting import database_of
 from stillhouse.store.journal_reading import JournalFolder
 from stillhouse.store.opening import open_store
 from stillhouse.wiring import SystemClock, price_book
-from stillhouse.wiring.upstreams import read_completion, read_request
+from stillhouse.wiring.books import access_of
+from stillhouse.wiring.upstreams import free_hosts, read_completion, read_request
 
 
 def fold(payload: bytes, ended: Callable[[float], bool]) -> None:
@@ -36,10 +38,20 @@ def folder_of(settings: Settings, env: Mapping[str, str]) -> tuple[Folder, Journ
     """The folder of an endpoint's journals into its books."""
     journals = JournalFolder(Path(settings.journal.folder))
     own = Path(settings.books.prices) if settings.books.prices else None
-    making = Making(estimated, price_book(own, SystemClock().now_us()).by_id, bodies)
-    books = LateStore(database_of(settings, env))
+    book = price_book(own, SystemClock().now_us(), free_hosts(settings.catalogue))
+    making = Making(estimated, book.by_id, bodies)
+    database = database_of(settings, env)
+    books = LateStore(database)
     keep = settings.journal.keep_days > 0
-    return Folder(journals, books, making, keep_segments=keep), journals
+    leases = access_of(database)
+    folder = Folder(
+        journals,
+        books,
+        making,
+        keep_segments=keep,
+        settle=lambda run: settle(run, books, leases),
+    )
+    return folder, journals
 
 
 class LateStore:
@@ -59,8 +71,17 @@ class LateStore:
         return self._opened().fold_place(run)
 
     def add_live(self, *args: Any, **named: Any) -> Any:
-        """Keep a batch of live exchanges."""
-        return self._opened().add_live(*args, **named)
+        """Keep a batch of live exchanges, and what they used up of quotas."""
+        return self._opened().add_live(*args, used_by=used_by, **named)
+
+    def tallies(self, run: str) -> dict[str, int]:
+        """What a run's folded calls used up of each counter."""
+        found: dict[str, int] = self._opened().tallies(run)
+        return found
+
+    def drop_tallies(self, run: str) -> None:
+        """Forget a run that is settled."""
+        self._opened().drop_tallies(run)
 
 
 def estimated(started: Started) -> Usage:

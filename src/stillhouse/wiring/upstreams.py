@@ -32,6 +32,11 @@ def open_providers(catalogue: Catalogue, env: Mapping[str, str]) -> dict[str, Pr
     return {name: _provider(upstream, env) for name, upstream in catalogue.upstreams.items()}
 
 
+def free_hosts(catalogue: Catalogue) -> list[str]:
+    """Hosts whose models cost nothing: those that the configuration calls free."""
+    return [u.host or u.name for u in catalogue.upstreams.values() if u.options.get("free")]
+
+
 def _provider(upstream: Upstream, env: Mapping[str, str]) -> Provider:
     if upstream.kind == "http":
         key = env.get(upstream.key_env) if upstream.key_env else None
