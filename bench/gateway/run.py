@@ -174,7 +174,7 @@ def shoot(stack: Stack, folder: Path, seconds: float, connections: int, stream: 
     text = SHOOT.format(path=stack.path, key=stack.key, body=json.dumps(body))
     text += "".join(f'wrk.headers["{k}"] = "{v}"\n' for k, v in stack.headers.items())
     script.write_text(text)
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
     command += ["--timeout", "30s", "-s", str(script), f"http://127.0.0.1:{stack.port}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"WRK (\d+) (\d+) (\d+)", said)
@@ -388,7 +388,7 @@ def flat(stack: Stack, folding: Callable[[], list[int]], folder: Path, many: int
 def main() -> None:
     """Run everything and print the table."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--seconds", type=float, default=2.0)
+    words.add_argument("--seconds", type=int, default=2)
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--connections", type=int, default=32)
     words.add_argument("--streams", type=int, default=64)

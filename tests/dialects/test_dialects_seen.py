@@ -285,7 +285,7 @@ def test_no_bytes_break_it(stream: bytes, wire: Wire, hide: bool) -> None:
 def test_a_body_is_read() -> None:
     body = {"model": "m", "service_tier": "default", "usage": {**USAGE, "cost": 0.0015}}
     seen = read_body(json.dumps(body).encode(), Wire.CHAT)
-    assert seen == Seen(body["usage"], "m", "", 0.0015, True, "")  # type: ignore[arg-type]
+    assert seen == Seen(body["usage"], "m", "default", 0.0015, True, "")  # type: ignore[arg-type]
 
 
 def test_anthropics_tier_stands_in_its_usage() -> None:

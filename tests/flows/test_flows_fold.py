@@ -29,8 +29,9 @@ from stillhouse.core.traffic import (
     Usage,
 )
 from stillhouse.flows import fold
-from stillhouse.flows.fold import Folder, Place, fold_forever
+from stillhouse.flows.fold import Folder, fold_forever
 from stillhouse.flows.fold_making import LiveEntry, Making
+from stillhouse.flows.fold_ports import Place
 from stillhouse.flows.price_facts import facts_of
 from stillhouse.flows.verify import Audit, verify
 from stillhouse.ledger.charging import charge

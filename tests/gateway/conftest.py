@@ -24,6 +24,7 @@ from stillhouse.gateway.keys import make_key
 from stillhouse.gateway.worker import config
 from stillhouse.settings.reading import parse_settings
 from stillhouse.store.journal_reading import JournalFolder
+from stillhouse.testing.batching import BatchUpstream
 from stillhouse.testing.faulty import FaultyUpstream, SeenCall
 from stillhouse.wiring.books import access_of
 from stillhouse.wiring.endpoint import Application
@@ -155,6 +156,12 @@ class Harbour:
         self._quay.run(self._ships.enter_async_context(made))
         return made
 
+    def batching(self) -> BatchUpstream:
+        """The upstream that runs batches."""
+        made = BatchUpstream()
+        self._quay.run(self._ships.enter_async_context(made))
+        return made
+
     def vendor(self, answer: Callable[[Heard], Said]) -> tuple[str, Vendor]:
         """The base URL of a vendor that answers so, and the vendor."""
         vendor = Vendor(answer)
@@ -167,14 +174,24 @@ class Harbour:
         *,
         quotas: Sequence[Quota] = (),
         models: tuple[str, ...] = (),
+        prices: Path | None = None,
+        beside: Served | None = None,
     ) -> Served:
-        """An endpoint with a plain key, an admin key, and a key for `quotas` and `models`."""
-        folder = self._folders()
-        books = f'[books]\ndatabase = "{folder}/books.db"\n[journal]\nfolder = "{folder}/journal"\n'
-        settings = parse_settings(books + toml, env or {}, "test.toml")
-        tokens = {}
+        """An endpoint with a plain key, an admin key, and a key for `quotas` and `models`.
+
+        `beside` another one it is a second worker, with the same books, keys and journal's folder.
+        """
+        folder = beside.folder if beside is not None else self._folders()
+        own = (
+            f'[journal]\nfolder = "{folder}/journal"\n'
+            f'[logging]\nlevel = "all"\nfile = "{folder}/lines.jsonl"\n'
+            f'[books]\ndatabase = "{folder}/books.db"\n'
+        )
+        own += f'prices = "{prices}"\n' if prices is not None else ""
+        settings = parse_settings(own + toml, env or {}, "test.toml")
+        tokens = dict(beside.tokens) if beside is not None else {}
         with access_of(settings.books.database) as access:
-            for name in ("plain", "admin", "narrow"):
+            for name in () if beside is not None else ("plain", "admin", "narrow"):
                 narrow = name == "narrow"
                 key, tokens[name] = make_key(
                     name,
@@ -184,7 +201,7 @@ class Harbour:
                     models=models if narrow else (),
                 )
                 access.add_key(key)
-        app = Application(settings, "worker-1", env or {})
+        app = Application(settings, "worker-1" if beside is None else "worker-2", env or {})
         url, _ = self._quay.run(self._open(app, "on"))
         return Served(url, folder, tokens)
 

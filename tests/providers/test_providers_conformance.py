@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 from stillhouse.core.calls import UpstreamCall
@@ -20,7 +19,7 @@ from stillhouse.testing.providers import check_provider
 Run = Callable[[Coroutine[Any, Any, None]], None]
 SAID = {"model": "m", "messages": [{"role": "user", "content": "sun"}]}
 CALL = UpstreamCall(Wire.CHAT, "POST", "/chat/completions", "m", json.dumps(SAID).encode())
-STREAMING = replace(CALL, stream=True, body=json.dumps({**SAID, "stream": True}).encode())
+STREAMING = CALL._replace(stream=True, body=json.dumps({**SAID, "stream": True}).encode())
 REQUEST = Request((Message("user", "sun"),))
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -290,7 +289,7 @@ def test_a_head_answer_has_no_body_to_wait_for(run: Run) -> None:
     async def story() -> None:
         status, _, body = await ask(
             [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"],
-            replace(CALL, method="HEAD", body=b""),
+            CALL._replace(method="HEAD", body=b""),
         )
         assert (status, body) == (200, b"")
 
@@ -299,7 +298,7 @@ def test_a_head_answer_has_no_body_to_wait_for(run: Run) -> None:
 
 def test_an_answer_before_the_request_is_through_ends_the_call(run: Run) -> None:
     async def story() -> None:
-        large = replace(CALL, body=b"x" * 20_000_000)
+        large = CALL._replace(body=b"x" * 20_000_000)
         script: list[Step] = [answer(b"no", status=413), Then.HANG]
         async with ScriptedSocket(script, early=True) as upstream:
             provider = HttpProvider(at(upstream.url))
@@ -316,7 +315,7 @@ def test_a_large_body_goes_both_ways(run: Run) -> None:
         large = bytes(range(256)) * 40_000
         async with ScriptedSocket([answer(large)]) as upstream:
             provider = HttpProvider(at(upstream.url))
-            reply = await provider.send(replace(CALL, body=large), not_noted)
+            reply = await provider.send(CALL._replace(body=large), not_noted)
             assert await reply.read() == large
             assert upstream.bodies == [large]
             await provider.close()
@@ -339,7 +338,7 @@ def test_each_wire_has_its_credentials(run: Run) -> None:
         assert lines[0] == "POST /v1/chat/completions HTTP/1.1"
         assert "authorization: Bearer sk-1" in lines
         assert "accept-encoding: identity" in lines
-        messages = await head_of(replace(CALL, wire=Wire.MESSAGES))
+        messages = await head_of(CALL._replace(wire=Wire.MESSAGES))
         assert {"x-api-key: sk-1", "anthropic-version: 2023-06-01"} < set(messages)
         assert not [line for line in messages if line.startswith("authorization")]
         bare = await head_of(CALL, key=None)
@@ -351,7 +350,7 @@ def test_each_wire_has_its_credentials(run: Run) -> None:
 def test_configured_headers_and_a_query_go_with_every_call(run: Run) -> None:
     async def story() -> None:
         azure = {"headers": {"Api-Key": "a-1"}, "path": "/openai?api-version=2026-01-01"}
-        lines = await head_of(replace(CALL, path="/models?limit=2"), key=None, **azure)
+        lines = await head_of(CALL._replace(path="/models?limit=2"), key=None, **azure)
         assert lines[0] == "POST /openai/models?limit=2&api-version=2026-01-01 HTTP/1.1"
         assert "api-key: a-1" in lines
 
@@ -368,7 +367,7 @@ def test_a_callers_headers_pass_but_never_those_of_the_connection(run: Run) -> N
             (b"transfer-encoding", b"chunked"),
             (b"authorization", b"Bearer theirs"),
         )
-        lines = await head_of(replace(CALL, headers=headers))
+        lines = await head_of(CALL._replace(headers=headers))
         assert "user-agent: theirs/1" in lines
         assert "x-stillhouse-attempt: a1" in lines
         assert "elsewhere" not in "".join(lines)
@@ -382,7 +381,7 @@ def test_a_callers_headers_pass_but_never_those_of_the_connection(run: Run) -> N
 
 def test_a_callers_own_key_is_used_only_where_it_may_pass(run: Run) -> None:
     async def story() -> None:
-        own = replace(CALL, caller_key="sk-own")
+        own = CALL._replace(caller_key="sk-own")
         assert "authorization: Bearer sk-1" in await head_of(own)
         assert "authorization: Bearer sk-own" in await head_of(own, pass_caller_key=True)
         assert "authorization: Bearer sk-1" in await head_of(CALL, pass_caller_key=True)
@@ -393,11 +392,11 @@ def test_a_callers_own_key_is_used_only_where_it_may_pass(run: Run) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        replace(CALL, path="/x HTTP/1.1\r\nhost: evil\r\n\r\n"),
-        replace(CALL, path="chat"),
-        replace(CALL, method="POST /"),
-        replace(CALL, headers=((b"x-a", b"1\r\nhost: evil"),)),
-        replace(CALL, headers=((b"x a", b"1"),)),
+        CALL._replace(path="/x HTTP/1.1\r\nhost: evil\r\n\r\n"),
+        CALL._replace(path="chat"),
+        CALL._replace(method="POST /"),
+        CALL._replace(headers=((b"x-a", b"1\r\nhost: evil"),)),
+        CALL._replace(headers=((b"x a", b"1"),)),
     ],
 )
 def test_nothing_is_smuggled_into_a_request(call: UpstreamCall, run: Run) -> None:

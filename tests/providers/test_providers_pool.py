@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ def test_answers_never_reach_the_wrong_caller(run: Run) -> None:
             provider = HttpProvider(at(upstream.url, max_concurrency=7))
 
             async def one(number: int) -> None:
-                got = await ask(provider, replace(CALL, body=b"%d" % number))
+                got = await ask(provider, CALL._replace(body=b"%d" % number))
                 assert upstream.bodies[int(got)] == b"%d" % number
 
             await asyncio.gather(*map(one, range(300)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,7 +61,7 @@ def test_counts_and_models_are_those_of_the_record(run: Run) -> None:
         first = json.loads(await (await provider.send(CALL, not_noted)).read())
         assert (first["model"], first["usage"]["prompt_tokens"]) == ("gpt-6", 3)
         moon = json.loads(
-            await (await provider.send(replace(CALL, body=b"moon"), not_noted)).read()
+            await (await provider.send(CALL._replace(body=b"moon"), not_noted)).read()
         )
         assert (moon["model"], "usage" in moon) == ("asked-for", False)
 
@@ -73,7 +72,7 @@ def test_counts_and_models_are_those_of_the_record(run: Run) -> None:
 def test_a_stream_says_the_same_in_every_dialect(wire: Wire, run: Run) -> None:
     async def story() -> None:
         provider = ReplayProvider(UPSTREAM, Recordings(LOG), read_request)
-        reply = await provider.send(replace(CALL, wire=wire, stream=True), not_noted)
+        reply = await provider.send(CALL._replace(wire=wire, stream=True), not_noted)
         assert reply.headers == [(b"content-type", b"text/event-stream")]
         assert b"one" in b"".join([part async for part in reply.chunks()])
 
@@ -82,7 +81,7 @@ def test_a_stream_says_the_same_in_every_dialect(wire: Wire, run: Run) -> None:
 
 def test_an_unknown_question_is_not_found_unless_answers_go_round(run: Run) -> None:
     async def story() -> None:
-        strange = replace(CALL, body=b"stars")
+        strange = CALL._replace(body=b"stars")
         strict = ReplayProvider(UPSTREAM, Recordings(LOG), read_request)
         reply = await strict.send(strange, not_noted)
         assert (reply.status, b"cycle" in await reply.read()) == (404, True)
@@ -97,10 +96,10 @@ def test_an_unknown_question_is_not_found_unless_answers_go_round(run: Run) -> N
 def test_what_cannot_be_read_or_was_never_recorded_is_an_error_in_its_dialect(run: Run) -> None:
     async def story() -> None:
         provider = ReplayProvider(UPSTREAM, Recordings(LOG), read_request)
-        assert (await provider.send(replace(CALL, body=b""), not_noted)).status == 400
-        vectors = replace(CALL, wire=Wire.EMBEDDINGS, path="/embeddings")
+        assert (await provider.send(CALL._replace(body=b""), not_noted)).status == 400
+        vectors = CALL._replace(wire=Wire.EMBEDDINGS, path="/embeddings")
         assert (await provider.send(vectors, not_noted)).status == 404
-        listed = await provider.send(replace(CALL, method="GET", path="/models"), not_noted)
+        listed = await provider.send(CALL._replace(method="GET", path="/models"), not_noted)
         assert [row["id"] for row in json.loads(await listed.read())["data"]] == ["gpt-6"]
 
     run(story())

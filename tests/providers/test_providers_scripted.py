@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,7 +50,7 @@ def test_without_a_script_everything_is_answered(run: Run) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_dialect_is_spoken(wire: Wire, stream: bool, run: Run) -> None:
     async def story() -> None:
-        reply = await provider().send(replace(CALL, wire=wire, stream=stream), not_noted)
+        reply = await provider().send(CALL._replace(wire=wire, stream=stream), not_noted)
         content_type = b"text/event-stream" if stream else b"application/json"
         assert reply.headers == [(b"content-type", content_type)]
         body = await reply.read()
@@ -69,7 +68,7 @@ def test_a_fault_of_the_script_is_raised_as_its_fate(name: str, run: Run) -> Non
         model = f"fault-{name.replace('_', '-')}"
         with pytest.raises(UpstreamError) as caught:
             await (
-                await provider().send(replace(CALL, model=model), lambda: noted.append(1))
+                await provider().send(CALL._replace(model=model), lambda: noted.append(1))
             ).read()
         assert caught.value.fate is FAULTS[name]
         assert bool(noted) is caught.value.fate.sent
@@ -79,7 +78,7 @@ def test_a_fault_of_the_script_is_raised_as_its_fate(name: str, run: Run) -> Non
 
 def test_a_stream_is_cut_after_some_of_it(run: Run) -> None:
     async def story() -> None:
-        call = replace(CALL, model="fault-truncated", stream=True)
+        call = CALL._replace(model="fault-truncated", stream=True)
         got = []
         parts = (await provider().send(call, not_noted)).chunks()
         with pytest.raises(UpstreamError) as caught:  # noqa: PT012 (the loop is what is tried)
@@ -87,7 +86,7 @@ def test_a_stream_is_cut_after_some_of_it(run: Run) -> None:
                 got.append(part)
         assert caught.value.fate is Fate.TRUNCATED
         assert got
-        quiet = await provider().send(replace(call, model="fault-cut"), not_noted)
+        quiet = await provider().send(call._replace(model="fault-cut"), not_noted)
         assert b"[DONE]" not in await quiet.read()
 
     run(story())
@@ -95,7 +94,7 @@ def test_a_stream_is_cut_after_some_of_it(run: Run) -> None:
 
 def test_statuses_come_with_what_the_script_adds(run: Run) -> None:
     async def story() -> None:
-        reply = await provider().send(replace(CALL, model="fault-429-retry-after"), not_noted)
+        reply = await provider().send(CALL._replace(model="fault-429-retry-after"), not_noted)
         assert (reply.status, dict(reply.headers)[b"retry-after"]) == (429, b"1")
         assert json.loads(await reply.read())["error"]["type"] == "rate_limit_error"
 
@@ -112,7 +111,7 @@ def test_the_first_rule_that_fits_is_followed_as_often_as_it_says(run: Run) -> N
         body = json.loads(await (await told.send(CALL, not_noted)).read())
         assert body["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "t"
         assert "usage" not in body
-        moon = replace(CALL, body=BODY.replace(b"sun", b"moon"))
+        moon = CALL._replace(body=BODY.replace(b"sun", b"moon"))
         assert b'"m"' in await (await told.send(moon, not_noted)).read()
 
     run(story())
@@ -122,10 +121,10 @@ def test_what_no_rule_is_for_is_not_found(run: Run) -> None:
     async def story() -> None:
         told = provider(Rule("other"))
         assert (await told.send(CALL, not_noted)).status == 404
-        vectors = replace(CALL, wire=Wire.EMBEDDINGS, path="/embeddings")
+        vectors = CALL._replace(wire=Wire.EMBEDDINGS, path="/embeddings")
         assert (await provider().send(vectors, not_noted)).status == 404
         listed = await provider().send(
-            replace(CALL, method="GET", path="/models", body=b""), not_noted
+            CALL._replace(method="GET", path="/models", body=b""), not_noted
         )
         assert json.loads(await listed.read())["data"][0]["id"] == "m"
 

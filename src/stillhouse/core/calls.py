@@ -6,7 +6,6 @@ These are made many thousand times a second, so they are plain tuples or have sl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -84,11 +83,11 @@ class Fate(StrEnum):
 _NEVER_SENT = (Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT, Fate.WITHDRAWN)
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamCall:
+class UpstreamCall(NamedTuple):
     """One call as it goes out: `path` follows the upstream's base URL (`/chat/completions`).
 
     `caller_key` is the caller's own provider key where the upstream lets it pass; never logged.
+    `max_answer_bytes` is for answers that are passed on in pieces and may be long; 0 for the usual.
     """
 
     wire: Wire
@@ -98,7 +97,11 @@ class UpstreamCall:
     body: bytes
     stream: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    caller_key: str = field(default="", repr=False)
+    caller_key: str = ""
+    max_answer_bytes: int = 0
+
+    def __repr__(self) -> str:
+        return f"UpstreamCall({self.method} {self.path}, {self.model}, {len(self.body)} bytes)"
 
 
 class Started(NamedTuple):

@@ -188,6 +188,13 @@ class Desk(Protocol):
         """Reserve, leasing more from the shared store where that is needed."""
         ...
 
+    def unreserved(self, key_id: str, tags: Tags, model: str) -> Hold:
+        """Reserve nothing, for what was bought elsewhere: it is settled as use all the same.
+
+        Only counters of cost and of tokens by the day or longer: no requests, nothing under way.
+        """
+        ...
+
     def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
         """Put what was used in place of what was reserved, and free the rest."""
         ...

@@ -61,12 +61,25 @@ class Usage:
     @property
     def total_input_tokens(self) -> int:
         """All tokens that went in, cached ones included (OpenTelemetry's rule)."""
-        return sum(_COUNTS(self)[:7])
+        return (  # asked several times for each call: no loop
+            self.input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+            + self.input_audio_tokens
+            + self.cache_audio_read_tokens
+            + self.input_image_tokens
+        )
 
     @property
     def total_output_tokens(self) -> int:
         """All tokens that came out, reasoning included."""
-        return sum(_COUNTS(self)[7:11])
+        return (
+            self.output_tokens
+            + self.reasoning_tokens
+            + self.output_audio_tokens
+            + self.output_image_tokens
+        )
 
     def leaves(self) -> dict[str, int]:
         """The fields that are not zero, in order."""

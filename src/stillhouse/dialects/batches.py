@@ -6,6 +6,7 @@ OpenAI's are the lines of a file, `{"id", "custom_id", "response": {"status_code
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -69,6 +70,7 @@ class _Answer(msgspec.Struct, gc=False):
 
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_ANSWER = ("object", "created", "created_at", "usage")
 
 
 def read_result(line: bytes) -> Result | None:
@@ -87,13 +89,41 @@ def read_result(line: bytes) -> Result | None:
     try:
         said = _decode_line(line)
     except _BROKEN:
-        return None
+        patient = _patiently(line)
+        if patient is None:
+            return None
+        said = patient
     if said.result is not msgspec.UNSET:
         return _read_ending(said.custom_id, said.result)
     if said.response is not msgspec.UNSET:
         own_id = said.id if type(said.id) is str and said.id else said.custom_id
         return _read_response(own_id, said.response, bytes(said.error))
     return None
+
+
+def _patiently(line: bytes) -> _Line | None:
+    """Parse what the fast decoder refuses though the grammar allows it: half a surrogate pair."""
+    try:
+        said = json.loads(line) if b'"custom_id"' in line else None
+    except (ValueError, RecursionError):
+        return None
+    if type(said) is not dict or type(said.get("custom_id")) is not str:
+        return None
+    made = _Line(said["custom_id"].encode("utf-8", "backslashreplace").decode(), said.get("id"))
+    response, result = said.get("response"), said.get("result")
+    if type(response) is dict:
+        made.response = _Response(response.get("status_code"), _raw(response.get("body")))
+    elif "response" in said:
+        made.response = None
+    if type(result) is dict:
+        parts = (_raw(result.get(name)) for name in ("message", "error"))
+        made.result = _Ending(result.get("type"), *parts)
+    made.error = _raw(said.get("error"))
+    return made
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
 
 
 _ENDINGS = {"expired": Fate.TOTAL_TIMEOUT, "canceled": Fate.CALLER_GONE}
@@ -141,7 +171,11 @@ def _look_into(body: bytes) -> tuple[Wire, int]:
     try:
         said = _decode_answer(body)
     except _BROKEN:
-        return Wire.CHAT, 0
+        try:
+            patient = json.loads(body)
+            said = _Answer(*(patient.get(name) for name in _ANSWER))
+        except (ValueError, RecursionError, AttributeError):
+            return Wire.CHAT, 0
     at_s = said.created if said.created is not None else said.created_at
     usage = said.usage if type(said.usage) is dict else {}
     if ("input_tokens" in usage and "prompt_tokens" not in usage) or said.kind == "response":
@@ -180,6 +214,11 @@ class Lines:
         if start < len(chunk):
             self._parts.append(chunk[start:])
             self.held += len(chunk) - start
+
+    def may_be_object(self) -> bool:
+        """Whether what is held back may turn out as a JSON object; also where nothing is."""
+        begun = next((part.lstrip() for part in self._parts if part.strip()), b"{")
+        return begun.startswith(b"{")
 
     def rest(self) -> bytes:
         """What is held back; nothing is afterwards."""

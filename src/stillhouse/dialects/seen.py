@@ -24,7 +24,6 @@ from stillhouse.dialects.faults import harmless, upstream_message
 from stillhouse.dialects.hiding import Hider
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_ORDINARY_TIERS = frozenset({"default", "standard", "auto", "on_demand"})
 _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES: b'"response"'}
 """What a dialect's last event holds and hardly any other does: spares a closer look."""
 _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
@@ -88,7 +87,7 @@ def _seen(
     return Seen(
         usage,
         model if type(model) is str else "",
-        tier if type(tier) is str and tier not in _ORDINARY_TIERS else "",
+        tier if type(tier) is str else "",
         cost if isinstance(cost, int | float | str) and type(cost) is not bool else None,
         complete,
         error,
@@ -171,6 +170,17 @@ class StreamEye:
     def text_seen(self) -> str:
         """The text that came so far, reasoning and tool arguments included: what was generated."""
         return "".join(deltas.texts(sse.events(self.stream()), self._wire))
+
+    def told_error(self) -> bool:
+        r"""Whether the last event so far is an error event, so that nobody need add one.
+
+        >>> eye = StreamEye(Wire.MESSAGES, hide_usage=False)
+        >>> _ = eye.feed(b'event: error\ndata: {"type":"error","error":{"message":"Busy."}}\n\n')
+        >>> eye.told_error()
+        True
+        """
+        events = _read_events(self.stream()).events
+        return bool(events) and (bool(events[-1].error) or events[-1].type == "error")
 
     def end(self) -> Seen:
         """Say what the stream told, now that no more of it comes."""

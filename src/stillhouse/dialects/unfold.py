@@ -111,7 +111,8 @@ def _messages(body: Json) -> Iterator[Json]:
     usage = body.get("usage")
     start: Json = {**body, "content": [], **{n: None for n in ending if n in body}}
     if type(usage) is dict:
-        start["usage"] = {**usage, "output_tokens": 1 if usage.get("output_tokens") else 0}
+        begun = {n: count for n, count in usage.items() if n != "output_tokens_details"}
+        start["usage"] = {**begun, "output_tokens": 1 if usage.get("output_tokens") else 0}
     yield {"type": "message_start", "message": start}
     for at, block in enumerate(objects(body.get("content"))):
         empty, deltas = _block(block)

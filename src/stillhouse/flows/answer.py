@@ -19,6 +19,9 @@ from stillhouse.routing.outcomes import Outcome
 from stillhouse.routing.retrying import TERMS, Terms, Try, attempts
 
 _JSON = (b"content-type", b"application/json")
+_NO_RETRY = (b"x-should-retry", b"false")
+SDK_PATIENCE_SECONDS = 60.0
+"""The vendors' SDKs take no longer Retry-After to heart, and would ask again within seconds."""
 
 
 class Refusal(NamedTuple):
@@ -78,6 +81,7 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             result = await call.run(held)
         except StillhouseError as failed:  # nothing went upstream
             house.desk.settle(held, 0, 0)
+            plan.close()  # not left to the collector: the failure's traceback holds this frame
             return await _refuse(house, asked, caller, said(failed), ended, waited)
         waited += call.waited
         if not isinstance(result, Failed):
@@ -158,8 +162,11 @@ async def tell(caller: Caller, asked: Asked, refusal: Refusal) -> None:
         (b"content-length", b"%d" % len(body)),
         (b"x-stillhouse-exchange", asked.exchange_id.encode()),
     ]
-    if refusal.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(refusal.retry_after_seconds + 0.5))))
+    after = refusal.retry_after_seconds
+    if after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(after + 0.5))))
+    if refusal.status == 429 and (after is None or after > SDK_PATIENCE_SECONDS):
+        headers.append(_NO_RETRY)
     await caller.whole(refusal.status, headers, body)
 
 
@@ -173,8 +180,9 @@ async def _give_up(
 ) -> Done:
     """Pass the last failure on: an upstream's own error as it is, any other in one sentence."""
     fate, status = failed.outcome.fate, failed.outcome.status
-    upstream = ended[-1].attempt.host
-    if fate is Fate.STATUS and (status != 401 or asked.caller_key):
+    upstream = ended[-1].attempt.host or "the upstream"
+    ours = status == 401 and not failed.outcome.caller_key
+    if fate is Fate.STATUS and status >= 400 and not ours:
         body = failed.body_for_caller
         headers: Headers = [
             *(field for field in failed.headers if field[0] in _PASSED_ON),
@@ -184,10 +192,10 @@ async def _give_up(
         ]
         await caller.whole(status, headers, body)
         return done(house, asked, status, ended, waited, None)
-    if fate is Fate.STATUS:  # our key, so not the caller's fault
-        sentence = (
-            f"{upstream or 'the upstream'} refused this endpoint's own key; check its key_env"
-        )
+    if fate is Fate.STATUS:  # not the caller's fault
+        sentence = f"{upstream} refused this endpoint's own key; check its key_env"
+        if not ours:
+            sentence = f"{upstream} sends elsewhere with status {status}; check its base_url"
         refusal = Refusal(502, "upstream_error", sentence)
     else:
         refusal = Refusal(504 if fate in _LATE else 502, "upstream_error", failed.heard.error)

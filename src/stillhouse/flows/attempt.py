@@ -118,7 +118,7 @@ class Attempting:
             await written
         except StoreError as unsure:
             nothing = Heard(Fate.WITHDRAWN, 0, error=str(unsure))
-            await self._house.keeper.close(self._ended(nothing))
+            await self._house.keeper.close(self._ended(nothing, last=self._keeps_body))
             raise
         self._sent = self._house.seconds()
 
@@ -146,7 +146,7 @@ class Attempting:
         provider = house.providers[self._deployment.upstream]
         reply: Reply | None = None
         if asked.route.on_disconnect is OnDisconnect.CANCEL:
-            self._caller.interrupt(asyncio.current_task())
+            self._caller.interrupt(asyncio.current_task(house.loop))
         try:
             reply = await provider.send(self._call(), self._sending)
             status = reply.status
@@ -156,7 +156,8 @@ class Attempting:
             self._arrived()
         except UpstreamError as fault:
             self._arrived()
-            return Failed(Outcome(fault.fate, 0), Heard(fault.fate, 0, error=str(fault)))
+            status = reply.status if reply is not None else 0
+            return Failed(Outcome(fault.fate, status), Heard(fault.fate, status, error=str(fault)))
         except asyncio.CancelledError:
             if not self._caller.gone:
                 raise
@@ -165,7 +166,8 @@ class Attempting:
                 reply.cancel()
             self._arrived()
             fate = Fate.CALLER_GONE if self._sent else Fate.WITHDRAWN
-            return await self._keep(Heard(fate, 0, error="the caller left"))
+            status = reply.status if reply is not None else 0
+            return await self._keep(Heard(fate, status, error="the caller left"))
         if status >= 300:
             heard = Heard(Fate.STATUS, status, body=body, error=upstream_message(body))
             waits = retry_after(reply.headers, house.now_us())
@@ -331,7 +333,8 @@ class Attempting:
         if not gone:
             sentence = f"the upstream's stream broke off: {heard.error}"
             wire = self._asked.ask.wire
-            error = stream_error(wire, 502, "upstream_error", sentence)
+            told = eye.told_error()  # the upstream's own error event has gone through
+            error = b"" if told else stream_error(wire, 502, "upstream_error", sentence)
             await self._caller.end(error if turned is None else turned.end() or error)
         return ended
 

@@ -65,7 +65,7 @@ def book(
     usage, evidence, error, text = None, Evidence.REPORTED, heard.error, heard.text
     if seen.usage_body is not None:
         try:
-            usage = _sane(decompose_seen(seen, wire))
+            usage = sane(decompose_seen(seen, wire))
         except CallerError as misfit:
             error = f"{error}; {misfit}" if error else str(misfit)
             text = text_heard(heard, wire, stream=asked.ask.stream)
@@ -93,7 +93,7 @@ def book(
     else:
         begun = started.attempt
         if attempt.model != begun.model or attempt.service_tier != begun.service_tier:
-            price = price_of(house, attempt) or price
+            price = price_of(house, attempt) or price_of(house, attempt._replace(model=begun.model))
         charges = charge(attempt, price)
     kept = house.keep_body(asked.route, heard.body) if heard.body else ""
     return Ended(
@@ -103,7 +103,7 @@ def book(
         fate,
         status,
         heard.first_byte_ms,
-        orjson.dumps(seen.usage_body).decode() if seen.usage_body is not None else "",
+        _json(seen.usage_body) if seen.usage_body is not None else "",
         kept,
         asked.ask.stream and 200 <= status < 300,
         error,
@@ -134,7 +134,7 @@ def decompose_seen(seen: Seen, wire: Wire) -> Usage:
     return decompose(seen.usage_body, USAGE_DIALECT[wire])
 
 
-def _sane(usage: Usage) -> Usage:
+def sane(usage: Usage) -> Usage:
     """Refuse counts that no call has: they are a fault, and would be more money than there is."""
     if max(usage.total_input_tokens, usage.total_output_tokens) > MOST_TOKENS:
         raise CallerError(
@@ -166,7 +166,7 @@ def _attempt(begun: Attempt, seen: Seen, heard: Heard, usage: Usage, evidence: E
         begun.kind,
         usage,
         heard.latency_ms,
-        _reported(seen.reported_cost),
+        reported_cost(seen.reported_cost),
         heard.fate is Fate.OK and not seen.error,
         "" if tier in STANDARD_TIERS else tier,
         begun.batch,
@@ -175,9 +175,22 @@ def _attempt(begun: Attempt, seen: Seen, heard: Heard, usage: Usage, evidence: E
     )
 
 
-def _reported(cost: object) -> Paid | None:
-    """What the provider says it charged; what cannot be an amount is left out."""
+def reported_cost(cost: object) -> Paid | None:
+    """What the provider says it charged; what cannot be an amount is left out.
+
+    >>> reported_cost(0.25), reported_cost("1e99"), reported_cost([])
+    (Paid('0.25' USD), None, None)
+    """
     if isinstance(cost, int | float | str) and not isinstance(cost, bool):
         with suppress(ValueError, ArithmeticError):
-            return Paid.of(cost)
+            paid = Paid.of(cost)
+            return paid if abs(paid.pico) <= MOST_PICO else None
     return None
+
+
+def _json(usage_body: Mapping[str, object]) -> str:
+    """A usage object as text, also one with numbers or signs that the fast encoder refuses."""
+    try:
+        return orjson.dumps(usage_body).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(usage_body)

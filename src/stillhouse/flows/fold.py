@@ -68,6 +68,14 @@ class _Held:
     def whole(self) -> bool:
         return self.closed and all(ended is not None for _, ended in self.calls.values())
 
+    @property
+    def told_again(self) -> bool:
+        """Whether it is a line of a batch's results, cut off between two words of the journal.
+
+        Nothing went upstream with it, and whoever fetches the results again tells it whole.
+        """
+        return all(begun is not None and begun.attempt.batch for begun, _ in self.calls.values())
+
 
 @dataclass(slots=True)
 class _Tail:
@@ -213,7 +221,8 @@ class Folder:
     def _end(self, tail: _Tail) -> None:
         """Close a run whose writer is dead: what is under way will never be heard of again."""
         for held in tail.open.values():
-            tail.ready.append(self._made(tail, held))
+            if not held.told_again:
+                tail.ready.append(self._made(tail, held))
         tail.open.clear()
         self._commit(tail)
         if not self._settle(tail.run):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from asyncio import Task
+from asyncio import AbstractEventLoop, Future, Task, ensure_future
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from stillhouse.core.calls import Ask, Entry, Headers
@@ -90,11 +91,18 @@ class Keeper:
         """Try again to write what waits, and say whether something still does."""
         while self._waiting:
             try:
-                self._journal.append(self._waiting[0])
+                written = self._journal.append(self._waiting[0])
             except StoreError:
                 return True
-            self._waiting.pop(0)
+            entry = self._waiting.pop(0)
+            if written is not None:
+                ensure_future(written).add_done_callback(partial(self._doubt, entry))
         return False
+
+    def _doubt(self, entry: Entry, written: Future[None]) -> None:
+        """Let an entry that the disk did not confirm wait again."""
+        if not written.cancelled() and written.exception() is not None:
+            self._waiting.append(entry)
 
     def start(self, entry: Entry) -> Awaitable[None] | None:
         """Write an entry before the event it speaks of; StoreError where that cannot be done."""
@@ -158,6 +166,7 @@ class House:
     keep_body: Callable[[Route, bytes], str]
     cache: Cache
     expected_output: dict[str, int] = field(default_factory=dict)
+    loop: AbstractEventLoop | None = None
 
     def learn_output(self, route: str, tokens: int) -> None:
         """Remember how long a route's answers are: what an answer nobody heard is taken to have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from stillhouse.core.quotas import Denied, Hold, Need, Quota
+from stillhouse.core.quotas import Denied, Hold, Need, Quota, Unit, Window
 from stillhouse.core.traffic import Tags
 from stillhouse.flows.leases import Claims, Lease
 from stillhouse.ledger.quotas import check, claims, counter, span
@@ -19,6 +19,7 @@ Key = tuple[str, Tags, str]
 """What decides on the counters of a request: key id, tags, model."""
 
 _NOTHING = Hold((), ())
+_RATES = (Window.MINUTE, Window.HOUR)
 
 
 class Reserving:
@@ -54,6 +55,24 @@ class Reserving:
         if not self._everybodys and not self._of_key:
             return _NOTHING
         return self._take(self._claims_of((key_id, tags, model)), need)
+
+    def unreserved(self, key_id: str, tags: Tags, model: str) -> Hold:
+        """Reserve nothing, for what was bought elsewhere: it is settled as use all the same.
+
+        Quotas on requests, on calls under way and on tokens by the minute or hour limit a rate, and
+        what was bought elsewhere has no part in that.
+        """
+        if not self._everybodys and not self._of_key:
+            return _NOTHING
+        leases = [
+            lease
+            for lease in self._claims_of((key_id, tags, model)).leases
+            if lease.claim.quota.unit is Unit.COST
+            or (lease.claim.quota.unit is Unit.TOKENS and lease.claim.quota.window not in _RATES)
+        ]
+        for lease in leases:
+            lease.open += 1
+        return Hold(tuple(lease.counter for lease in leases), (0,) * len(leases))
 
     def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
         """Put what was used in place of what was reserved, and free the rest."""

@@ -210,7 +210,8 @@ def _derived(booked: Booked, named: set[str], price: FindPrice) -> list[tuple[Ch
     """What the charges may be: where none of them is priced, a price may have been known or not."""
     attempt = booked.attempt
     if booked.fate:
-        refused = attempt.evidence is Evidence.DERIVED and 300 <= booked.status < 500
+        failed = 300 <= booked.status < 500 or (attempt.batch and not attempt.ok)
+        refused = failed and attempt.evidence is Evidence.DERIVED
         if refused or not Fate(booked.fate).sent:
             return [nothing_bought(attempt._replace(usage=Usage()))]
     elif not named and not booked.charges and attempt.usage == Usage():

@@ -15,7 +15,7 @@ from stillhouse.dialects.paths import SERVED
 from stillhouse.dialects.peek import peek
 from stillhouse.flows.answer import answer
 from stillhouse.flows.house import Asked, House
-from stillhouse.gateway.caller import AsgiCaller, Receive, Scope, Send
+from stillhouse.gateway.caller import AsgiCaller, Patience, Receive, Scope, Send
 from stillhouse.gateway.door import Door, MisdirectedError
 from stillhouse.ledger.names import matches
 from stillhouse.routing.catalogue import find_route
@@ -50,21 +50,16 @@ class Endpoint:
         self.house, self.door, self.limits = house, door, limits
         self.in_flight = 0
         self._other = other
+        self._patience = Patience()
         self._routes: dict[tuple[str, str], Route | None] = {}
         self._known = house.catalogue
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http":
-            wire = SERVED.get(scope["path"])
-            if wire is not None and scope["method"] == "POST":
-                self.in_flight += 1
-                try:
-                    await self._serve(wire, scope, receive, send)
-                finally:
-                    self.in_flight -= 1
-                return
-        await self._other(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one HTTP request."""
+        wire = SERVED.get(scope["path"])
+        if wire is not None and scope["method"] == "POST":
+            return self._serve(wire, scope, receive, send)
+        return self._other(scope, receive, send)
 
     async def _serve(self, wire: Wire, scope: Scope, receive: Receive, send: Send) -> None:
         house = self.house
@@ -98,8 +93,9 @@ class Endpoint:
             )
             await _tell(send, wire, 404, "not_found", sentence)
             return
-        loop = asyncio.get_running_loop()
-        caller = AsgiCaller(scope, receive, send, loop)
+        caller = AsgiCaller(scope, receive, send)
+        self._patience.add(caller)
+        self.in_flight += 1
         asked = Asked(
             f"{at_us // 1000:012x}{random.getrandbits(80):020x}",
             at_us,
@@ -116,6 +112,7 @@ class Endpoint:
         try:
             await answer(house, asked, caller)
         finally:
+            self.in_flight -= 1
             caller.release()
 
     def _route(self, house: House, key: VirtualKey, model: str) -> Route | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 from stillhouse.core.calls import Headers
-from stillhouse.gateway.writing import PIECE, WHOLE, Piece, Whole
+from stillhouse.gateway.writing import EXTENSION, write_piece, write_whole
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -18,36 +20,52 @@ PATIENCE_SECONDS = 0.05
 """How long a request runs before its caller is watched: most failures and hits need no watch."""
 
 
+class Patience:
+    """Begins to watch the callers whose requests take long: one timer for all of them."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, AsgiCaller]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, caller: AsgiCaller) -> None:
+        """Watch this caller, should its request still run after a while."""
+        loop = self._loop
+        if loop is None:  # kept, because asking for it is a system call until Python 3.12
+            loop = self._loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_later(PATIENCE_SECONDS, self._look, loop)
+        self._waiting.append((loop.time() + PATIENCE_SECONDS, caller))
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, waiting = loop.time(), self._waiting
+        while waiting and waiting[0][0] <= now:
+            waiting.popleft()[1].watch()
+        if waiting:
+            loop.call_at(waiting[0][0], self._look, loop)
+
+
 class AsgiCaller:
     """Writes answers, and notices when nobody reads them any more."""
 
-    __slots__ = (
-        "_interrupts",
-        "_over",
-        "_receive",
-        "_send",
-        "_timer",
-        "_watcher",
-        "_whole",
-        "gone",
-        "push",
-    )
+    __slots__ = ("_cycle", "_interrupts", "_over", "_receive", "_send", "_watcher", "gone")
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         extensions = scope.get("extensions")
-        self._whole: Whole | None = extensions.get(WHOLE) if extensions else None
-        self.push: Piece | None = extensions.get(PIECE) if extensions else None
-        self._over = False
+        self._cycle = extensions.get(EXTENSION) if extensions else None
+        self._over = self.gone = False
         self._watcher: asyncio.Task[None] | None = None
-        self.gone = False
         self._interrupts: asyncio.Task[Any] | None = None
-        self._timer = loop.call_later(PATIENCE_SECONDS, self._look)
 
-    def _look(self) -> None:
-        self._watcher = asyncio.ensure_future(self._wait())
+    @property
+    def push(self) -> Callable[[bytes], bool] | None:
+        """Passes a piece on at once; None where the server cannot."""
+        return None if self._cycle is None else partial(write_piece, self._cycle)
+
+    def watch(self) -> None:
+        """Notice from now on when the caller goes."""
+        if not self._over:
+            self._watcher = asyncio.ensure_future(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -64,14 +82,13 @@ class AsgiCaller:
     def release(self) -> None:
         """The request is over: stop watching."""
         self._over = True
-        self._timer.cancel()
         if self._watcher is not None and not self._watcher.done():
             self._watcher.cancel()
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Give a whole answer."""
         self._over = True
-        if self._whole is not None and self._whole(status, headers, body):
+        if self._cycle is not None and write_whole(self._cycle, status, headers, body):
             return
         send = self._send
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -125,7 +125,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(LARGE)
             raise ValueError  # the parser takes in no more
         super().on_headers_complete()
-        self.scope["extensions"] = extensions(self.cycle)  # type: ignore[typeddict-item]
+        self.scope["extensions"] = extensions(self.cycle)
         if self.server_state.linger_seconds is not None:
             self.cycle.keep_alive = False
 

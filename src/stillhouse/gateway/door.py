@@ -32,6 +32,7 @@ _TAGS = {
     b"x-stillhouse-feature": "feature",
     b"x-stillhouse-region": "region",
 }
+_TAG_NAMES = frozenset(_TAGS)
 _READ = frozenset(
     (
         b"authorization",
@@ -126,9 +127,9 @@ class Door:
 
     def _tags_of(self, key: VirtualKey, found: dict[bytes, bytes]) -> Tags:
         """A key's own tags hold; headers name what the key leaves open."""
-        said = [(name, found[name]) for name in _TAGS if name in found]
-        if not said:
+        if _TAG_NAMES.isdisjoint(found):
             return key.tags
+        said = [(name, found[name]) for name in _TAGS if name in found]
         memory = (key.key_id, *said)
         tags = self._tags.get(memory)
         if tags is None:

@@ -1,42 +1,34 @@
 """Writes answers without a detour: a whole one in one system call, a stream's piece at once.
 
-Offered to the app as the ASGI extensions `stillhouse.whole` and `stillhouse.piece`; without them
-the app uses plain ASGI, where head and body are two system calls and a piece needs a task.
+The app finds the server's side of a request as the ASGI extension `stillhouse.cycle`; without it
+it uses plain ASGI, where head and body are two system calls and a piece needs a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from stillhouse.core.calls import Headers
 
-WHOLE = "stillhouse.whole"
-PIECE = "stillhouse.piece"
-
-Whole = Callable[[int, Headers, bytes], bool]
-"""Writes status, headers and body; False where plain ASGI has to do it."""
+EXTENSION = "stillhouse.cycle"
 
 
-Piece = Callable[[bytes], bool]
-"""Writes a piece of a stream that has begun; False while the caller is slow to read."""
-
-
-def extensions(cycle: RequestResponseCycle) -> dict[str, Whole | Piece]:
+def extensions(cycle: RequestResponseCycle) -> dict[str, Any]:
     """What a request's scope has under `extensions`."""
-    return {WHOLE: partial(_write, cycle), PIECE: partial(_write_piece, cycle)}
+    return {EXTENSION: cycle}
 
 
-def _write_piece(cycle: RequestResponseCycle, piece: bytes) -> bool:
+def write_piece(cycle: RequestResponseCycle, piece: bytes) -> bool:
+    """Write a piece of a stream that has begun; False while the caller is slow to read."""
     if cycle.disconnected:
         return True
     cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
     return not cycle.flow.write_paused
 
 
-def _write(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+def write_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
     """Write an answer that has a content-length; False while the caller is slow, and for HEAD."""
     if cycle.flow.write_paused or cycle.response_started or cycle.scope["method"] == "HEAD":
         return False
@@ -56,3 +48,8 @@ def _write(cycle: RequestResponseCycle, status: int, headers: Headers, body: byt
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+def cut(cycle: RequestResponseCycle) -> None:
+    """Break an answer off, so that nobody takes its part for the whole."""
+    cycle.transport.abort()

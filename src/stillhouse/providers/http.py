@@ -45,6 +45,7 @@ class HttpProvider:
                 f"upstream {upstream.name} asks for HTTP/2, which this client does not speak; "
                 "take http2 out"
             )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._dialler = Dialler(upstream)
         self._heads = Heads(upstream, self._dialler.place, self._dialler.proxy, key)
         self._pool = Pool(upstream.name, self._dial, upstream.max_concurrency, idle_seconds)
@@ -67,7 +68,9 @@ class HttpProvider:
         all counts from here. Raises UpstreamError.
         """
         head = self._heads.head(call)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # kept, because asking for it is a system call until Python 3.12
+            loop = self._loop = asyncio.get_running_loop()
         timeouts = self._timeouts
         now = loop.time()
         total_at = now + timeouts.total_seconds
@@ -85,9 +88,10 @@ class HttpProvider:
         if waited is not None:  # time has passed: its peer may have left, and not a byte has
             connection = await self._pool.ready(connection)
         first_byte_at = loop.time() + timeouts.first_byte_seconds
-        reply = HttpReply(connection, self._limit, first_byte_at, total_at)
+        limit = call.max_answer_bytes or self._limit
+        reply = HttpReply(connection, limit, first_byte_at, total_at, loop)
         connection.put(head, call.body, reply, call.method == "HEAD")
-        await reply.head(loop)
+        await reply.head()
         return reply
 
     async def close(self) -> None:

@@ -46,6 +46,7 @@ class HttpReply:
         "headers",
         "limit",
         "line",
+        "loop",
         "parts",
         "paused",
         "received",
@@ -56,7 +57,15 @@ class HttpReply:
         "whole",
     )
 
-    def __init__(self, line: Line, limit: int, first_byte_at: float, total_at: float) -> None:
+    def __init__(
+        self,
+        line: Line,
+        limit: int,
+        first_byte_at: float,
+        total_at: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.loop = loop
         self.status = 0
         self.headers: Headers = []
         self.coding = ""
@@ -74,11 +83,11 @@ class HttpReply:
         self.first_byte_at = first_byte_at
         self.total_at = total_at
 
-    async def head(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def head(self) -> None:
         """Wait for status and headers; whoever stops waiting closes the connection."""
         try:
             while not self.status and not self.ended:
-                self.waiter = loop.create_future()
+                self.waiter = self.loop.create_future()
                 await self.waiter
         except BaseException:
             self.line.abort()
@@ -168,7 +177,7 @@ class HttpReply:
             self.wake()
 
     async def _arrival(self) -> None:
-        self.waiter = asyncio.get_running_loop().create_future()
+        self.waiter = self.loop.create_future()
         try:
             await self.waiter
         except BaseException:

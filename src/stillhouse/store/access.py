@@ -30,6 +30,7 @@ KEPT_US = 7 * 86400 * 10**6
 """How long a counter is kept after its window, for those who ask what was spent."""
 
 _CONCURRENT = ":now:hard@0"
+_AT_ONCE = 500
 
 
 class Tables(Protocol):
@@ -201,6 +202,25 @@ class Access:
                 "FROM access_counters ORDER BY counter"
             )
         return {counter: Standing(*facts) for counter, *facts in rows}
+
+    def once(self, names: Sequence[str]) -> set[str]:
+        """Which of these names were never given before; from now on they were.
+
+        For what may be told twice and must count once, such as a line of a batch's results.
+        """
+        new: set[str] = set()
+        with self._tables.step() as step:
+            ordered = sorted(set(names))  # in one order, so that nobody waits in a ring
+            for start in range(0, len(ordered), _AT_ONCE):
+                some = ordered[start : start + _AT_ONCE]
+                holes = ", ".join(["(?)"] * len(some))
+                rows = step.rows(
+                    f"INSERT INTO access_once VALUES {holes} ON CONFLICT (name) DO NOTHING "
+                    "RETURNING name",
+                    *some,
+                )
+                new.update(name for (name,) in rows)
+        return new
 
     def forget(self, at_us: int) -> int:
         """Drop counters whose window ended long ago; how many they were."""

@@ -65,10 +65,19 @@ CREATE TABLE access_leases (
 CREATE INDEX access_leases_of_counter ON access_leases (counter);
 """
 
-SQLITE_SCRIPTS: tuple[str, ...] = (
-    _KEYS_AND_QUOTAS.format(blob="BLOB", integer="INTEGER", strict=" STRICT"),
+_ONCE = """
+-- what was counted against quotas already and may be told again: lines of batches' results
+CREATE TABLE access_once (
+    name TEXT PRIMARY KEY
+){strict};
+"""
+
+_IN_ORDER = (_KEYS_AND_QUOTAS, _ONCE)
+
+SQLITE_SCRIPTS: tuple[str, ...] = tuple(
+    script.format(blob="BLOB", integer="INTEGER", strict=" STRICT") for script in _IN_ORDER
 )
-POSTGRES_SCRIPTS: tuple[str, ...] = (
-    _KEYS_AND_QUOTAS.format(blob="BYTEA", integer="BIGINT", strict=""),
+POSTGRES_SCRIPTS: tuple[str, ...] = tuple(
+    script.format(blob="BYTEA", integer="BIGINT", strict="") for script in _IN_ORDER
 )
 """Scripts in order, append-only; the file or the database knows how many of them it has seen."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from stillhouse.core.calls import Done
@@ -20,6 +20,7 @@ from stillhouse.flows.house import House, Keeper
 from stillhouse.flows.price_facts import facts_of
 from stillhouse.gateway.admin import Admin
 from stillhouse.gateway.app import Endpoint, Limits
+from stillhouse.gateway.batches import Batches
 from stillhouse.gateway.cache import Cache
 from stillhouse.gateway.caller import Receive, Scope, Send
 from stillhouse.gateway.door import LOOPBACK_NAMES, Door
@@ -104,16 +105,16 @@ class Application:
         admin = Admin(self._access, lambda by: spend_rows(database, by), door, clock.now_us)
         counted = self._metrics if settings.metrics.enabled else None
         rows = _rows(Models(lambda: self._house, door), Probes(self._faults, counted, door), admin)
-        self._endpoint = Endpoint(self._house, door, Other(rows, limits), limits)
+        batches = Batches(lambda: self._house, door, self._once, Other(rows, limits), limits)
+        self._endpoint = Endpoint(self._house, door, batches, limits)
         self._gauges()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request, or begin and end with the server."""
         if scope["type"] == "http":
-            await self._endpoint(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+            return self._endpoint(scope, receive, send)
+        return self._live(receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -125,6 +126,7 @@ class Application:
 
     async def begin(self) -> None:
         """Read the keys, begin to speak with the shared counters."""
+        self._house.loop = asyncio.get_running_loop()
         version = await asyncio.to_thread(self._access.keys_version)
         self._keys_changed(await asyncio.to_thread(self._access.keys))
         await self._desk.start()
@@ -149,6 +151,9 @@ class Application:
         self._faults()
         self._journal.close()
         self._access.close()
+
+    async def _once(self, names: Sequence[str]) -> set[str]:
+        return await asyncio.to_thread(self._access.once, names)
 
     def _keys_changed(self, keys: tuple[VirtualKey, ...]) -> None:
         self._ring.replace(keys)
