@@ -28,6 +28,7 @@ from stillhouse.gateway.cache import Cache
 from stillhouse.ledger.book import PriceBook
 from stillhouse.ledger.prices import Price
 from stillhouse.routing.health import Health
+from stillhouse.store.journal_frames import Kind, framed
 
 NOW_US = 1_795_000_000_000_000
 EXCHANGE = "0123456789ab" + "c" * 20
@@ -169,7 +170,8 @@ class ScriptedUpstream:
 class ScriptedJournal:
     """Keeps entries in a list. `refuses` are the numbers of those that the disk does not take.
 
-    With `slow`, an entry is on disk only after a moment; `doubtful` numbers are then not confirmed.
+    With `slow`, an entry is on disk only after a moment; `doubtful` numbers are then not confirmed,
+    though they may be there.
     """
 
     def __init__(self, notes: list[str]) -> None:
@@ -191,12 +193,14 @@ class ScriptedJournal:
 
     async def _later(self, entry: Entry, number: int) -> None:
         await asyncio.sleep(0)
+        self._write(entry)
         if number in self.doubtful:
             raise StoreError("the disk does not confirm")
-        self._write(entry)
 
     def _write(self, entry: Entry) -> None:
-        kind = "started" if isinstance(entry, Started) else "ended"
+        begins = isinstance(entry, Started)
+        kind = "started" if begins else "ended"
+        framed(Kind.STARTED if begins else Kind.ENDED, entry)  # what cannot be written must raise
         self._notes.append(f"{kind} {entry.attempt.attempt_id.removeprefix(EXCHANGE)}".strip())
         self.entries.append(entry)
 
@@ -341,7 +345,7 @@ class Stage:
             seconds=lambda: self.now,
             draw=lambda: 0.0,
             sleep=self._sleep,
-            keep_body=lambda route, body: body.decode(),
+            keep_body=lambda route, body: body.decode("utf-8", "replace"),
             cache=Cache(),
         )
         self.reader = Reader(self.notes)
@@ -436,22 +440,22 @@ class Stage:
 def check_books(entries: Iterable[Entry], desk: ScriptedDesk) -> None:
     """What holds of any journal whose calls are all over; see `Stage.check_books`."""
     assert not desk.open, f"holds were never settled: {desk.open}"
-    begun: set[str] = set()
+    begun: dict[str, Started] = {}
     ended: dict[str, Ended] = {}
-    closed: list[str] = []
+    closed: dict[str, str] = {}
     for entry in entries:
         attempt_id = entry.attempt.attempt_id
         if isinstance(entry, Started):
-            assert attempt_id not in begun, f"{attempt_id} began twice"
-            begun.add(attempt_id)
+            assert begun.setdefault(attempt_id, entry) == entry, f"{attempt_id} began in two ways"
             continue
-        if entry.fate is not Fate.WITHDRAWN:  # that may be because its beginning is not on disk
-            assert attempt_id in begun, f"{attempt_id} ended before it began"
+        assert attempt_id in begun, f"{attempt_id} ended before it began"
         again = ended.setdefault(attempt_id, entry)
         assert again._replace(last=entry.last) == entry, f"{attempt_id} ended in two ways"
-        closed += [entry.exchange_id] * entry.last
-    assert begun <= ended.keys(), "a call that began has not ended"
-    assert sorted(closed) == sorted({entry.exchange_id for entry in ended.values()})
+        if entry.last:
+            closer = closed.setdefault(entry.exchange_id, attempt_id)
+            assert closer == attempt_id, f"{entry.exchange_id} is closed by two calls"
+    assert begun.keys() == ended.keys(), "a call that began has not ended"
+    assert closed.keys() == {entry.exchange_id for entry in ended.values()}, "an exchange is open"
     costs = sum(
         charge.billed.pico
         for entry in ended.values()

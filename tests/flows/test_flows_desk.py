@@ -433,3 +433,36 @@ def test_what_a_journal_claims_adds_up_to_what_the_counters_say(access: Access) 
     run(story())
     assert journal == {name: standing.spent for name, standing in access.counters().items()}
     assert sorted(journal.values()) == [0, 3, 11, 75]
+
+
+def test_what_was_bought_elsewhere_counts_beyond_what_is_left_and_refuses_what_follows(
+    access: Access,
+) -> None:
+    quotas = (
+        BUDGET,
+        Quota(Scope.TEAM, "red", Unit.TOKENS, Window.DAY, 10**6),
+        Quota(Scope.TEAM, "red", Unit.TOKENS, Window.HOUR, 10**6),
+        Quota(Scope.TEAM, "red", Unit.REQUESTS, Window.DAY, 1),
+        Quota(Scope.TEAM, "red", Unit.CONCURRENT, Window.NOW, 1),
+    )
+
+    async def story() -> None:
+        async with desk_of(access, *quotas) as desk:
+            for _ in range(3):
+                desk.settle(desk.unreserved("k1", RED, "gpt-5"), 700, 50)
+            nothing = desk.unreserved("k1", RED, "gpt-5")
+            desk.settle(nothing, 0, 0)
+            assert (await refused(desk, 1)).quota == BUDGET
+        assert desk.unreserved("k1", Tags(team="blue"), "gpt-5") == Hold((), ())
+
+    run(story())
+    stood = {name.partition("@")[0]: standing for name, standing in access.counters().items()}
+    assert stood["team:red:cost:day:hard"] == Standing(1000, spent=2100, over=2100)
+    assert stood["team:red:tokens:day:hard"].spent == 150
+    idle = ("team:red:tokens:hour:hard", "team:red:requests:day:hard")
+    assert [stood.get(name, Standing(0)).spent for name in idle] == [0, 0]
+
+
+def test_without_quotas_nothing_that_was_bought_elsewhere_counts() -> None:
+    desk = LeasingDesk(None, "w1", Clock())  # type: ignore[arg-type]
+    assert desk.unreserved("k1", RED, "gpt-5") == Hold((), ())

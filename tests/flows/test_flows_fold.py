@@ -616,3 +616,24 @@ def test_workers_killed_at_any_moment_lose_nothing_and_double_nothing(
             unsaid += fate == "ok"
     assert unsaid <= 6
     check(store)
+
+
+def test_a_line_of_a_batch_that_a_death_cut_off_is_left_to_the_next_fetching(
+    store: SqliteStore, folder: Path
+) -> None:
+    journal = writer(folder)
+    line = started(name(1))
+    line = line._replace(attempt=line.attempt._replace(batch=True))
+    journal.append(line)
+    journal.append(started(name(2)))
+    journal.close()
+    folding = Folder(JournalFolder(folder), store, MAKING)
+    assert folding.fold_once(0).totals.interrupted == 1
+    assert list(told(store)) == [name(2)]
+    again = writer(folder, "w1", at=2)
+    for entry in (line, ended(line), line, ended(line)):
+        again.append(entry)
+    again.close()
+    folding.fold_once(0)
+    assert told(store)[name(1)] == Counter({(name(1), "ok", cost(ended(line))): 1})
+    check(store)

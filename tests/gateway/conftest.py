@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 
 from stillhouse.core.calls import Ended, Entry
-from stillhouse.core.quotas import Quota
+from stillhouse.core.quotas import Quota, VirtualKey
 from stillhouse.gateway.connections import Sharing, Terms
 from stillhouse.gateway.keys import make_key
 from stillhouse.gateway.worker import config
@@ -176,8 +176,9 @@ class Harbour:
         models: tuple[str, ...] = (),
         prices: Path | None = None,
         beside: Served | None = None,
+        keys: Sequence[VirtualKey] = (),
     ) -> Served:
-        """An endpoint with a plain key, an admin key, and a key for `quotas` and `models`.
+        """An endpoint with a plain key, an admin key, a key for `quotas` and `models`, and `keys`.
 
         `beside` another one it is a second worker, with the same books, keys and journal's folder.
         """
@@ -191,6 +192,8 @@ class Harbour:
         settings = parse_settings(own + toml, env or {}, "test.toml")
         tokens = dict(beside.tokens) if beside is not None else {}
         with access_of(settings.books.database) as access:
+            for key in keys:
+                access.add_key(key)
             for name in () if beside is not None else ("plain", "admin", "narrow"):
                 narrow = name == "narrow"
                 key, tokens[name] = make_key(

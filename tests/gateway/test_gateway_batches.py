@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-from collections.abc import Iterator
-from decimal import Decimal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pytest
 from anthropic import Anthropic
-from openai import OpenAI
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    InternalServerError,
+    OpenAI,
+    PermissionDeniedError,
+    RateLimitError,
+)
 
 from stillhouse.core.calls import Ended
 from stillhouse.core.quotas import Quota, Scope, Unit, Window
 from stillhouse.flows.verify import Audit, verify
+from stillhouse.gateway.batches import FILES
 from stillhouse.settings.reading import parse_settings
 from stillhouse.store.sqlite import SqliteStore
 from stillhouse.testing.batching import BatchUpstream
@@ -171,6 +181,38 @@ def fetched(client: OpenAI, batch: Any) -> bytes:
     )
 
 
+def fetched_output(client: OpenAI, batch: Any) -> bytes:
+    return client.files.content(batch.output_file_id).content
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what another thread does; the test's own time limit is the end of it."""
+    for _ in range(500):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never happened")
+
+
+def ask(
+    served: Served, method: str, path: str, body: bytes = b"", **fields: str
+) -> tuple[int, bytes]:
+    """A plain request, with the endpoint's own key where no field has another; status and body."""
+    host = served.url.removeprefix("http://")
+    names = {"kind": "content-type", "length": "content-length"}
+    said = {"authorization": f"Bearer {served.token}"}
+    said |= {names.get(name, name).replace("_", "-"): value for name, value in fields.items()}
+    with closing(http.client.HTTPConnection(host, timeout=20)) as line:
+        line.putrequest(method, path, skip_host="host" in said)
+        for name, value in said.items():
+            line.putheader(name, value)
+        if "content-length" not in said:
+            line.putheader("content-length", str(len(body)))
+        line.endheaders(body)
+        answer = line.getresponse()
+        return answer.status, answer.read()
+
+
 def test_results_that_are_fetched_by_two_workers_again_and_again_are_booked_once(
     harbour: Harbour, served: Served, toml: str, prices: Path
 ) -> None:
@@ -197,3 +239,230 @@ def test_results_that_are_fetched_by_two_workers_again_and_again_are_booked_once
             ("status", 400, 0),
             ("total_timeout", 0, 0),
         ]
+
+
+def test_openais_sdk_does_all_that_it_can_with_files_and_batches(
+    served: Served, upstream: BatchUpstream
+) -> None:
+    with openai(served) as client:
+        batch = made_by(client, ["Sun?"])
+        assert client.batches.retrieve(batch.id).output_file_id == batch.output_file_id
+        assert batch.id in {one.id for one in client.batches.list()}
+        assert client.batches.cancel(batch.id).status == "cancelling"
+        assert client.files.retrieve(batch.input_file_id).purpose == "batch"
+        assert batch.input_file_id in {one.id for one in client.files.list(purpose="batch")}
+        assert client.files.content(batch.input_file_id).content == lines_of(["Sun?"])
+        assert client.files.delete(batch.input_file_id).deleted
+    assert {asked.query for asked in upstream.asked} >= {"purpose=batch"}
+    assert not [entry for entry in served.entries() if entry.attempt.model != "acme-1"]
+
+
+def test_what_is_asked_and_said_goes_through_as_it_is(
+    served: Served, upstream: BatchUpstream
+) -> None:
+    form = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    form += b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    form += b"\x00\xff\r\n" * 30_000 + b"\r\n--b--\r\n"
+    kind = "multipart/form-data; boundary=b"
+    status, said = ask(served, "POST", "/v1/files", form, kind=kind)
+    assert status == 200
+    assert upstream.asked[-1].body == form
+    assert upstream.asked[-1].headers["content-type"] == kind
+    assert served.token not in str(upstream.asked[-1].headers)
+    file_id = json.loads(said)["id"]
+    status, said = ask(served, "GET", f"/v1/files/{file_id}/content")
+    assert (status, said) == (200, b"\x00\xff\r\n" * 30_000)
+    assert served.entries() == []
+
+
+def test_a_file_that_only_begins_like_json_passes_as_it_is(
+    served: Served, upstream: BatchUpstream
+) -> None:
+    contents = [b"{" + b" " * 5_000, b"\n\n  \n", b"", b'{"custom_id": "a"}\n{"b"', b"[1]\n"]
+    for content in contents:
+        name = upstream.keep(content, "other")
+        assert ask(served, "GET", f"/v1/files/{name}/content") == (200, content)
+    assert served.entries() == []
+
+
+def test_anthropics_sdk_fetches_its_results_here_and_they_are_booked_once(served: Served) -> None:
+    asks: Any = [
+        {
+            "custom_id": f"ask-{at}",
+            "params": {
+                "model": "claude-acme",
+                "max_tokens": 30,
+                "messages": [{"role": "user", "content": text}],
+            },
+        }
+        for at, text in enumerate(TEXTS)
+    ]
+    with Anthropic(base_url=served.url, api_key=served.token, max_retries=0) as client:
+        batch = client.messages.batches.create(requests=asks)
+        here = f"{served.url}/v1/messages/batches/{batch.id}/results"
+        assert batch.results_url == here
+        assert [one.results_url for one in client.messages.batches.list()][-1] == here
+        for _ in range(3):
+            kinds = [one.result.type for one in client.messages.batches.results(batch.id)]
+        assert kinds == [
+            *("succeeded", "succeeded", "errored"),
+            *("succeeded", "expired", "succeeded"),
+        ]
+        assert client.messages.batches.cancel(batch.id).processing_status == "canceling"
+        assert client.messages.batches.delete(batch.id).id == batch.id
+        assert ask(served, "GET", here.removeprefix(served.url))[0] == 404
+    with booked(served) as store:
+        calls = list(store.booked())
+        assert len(calls) == len(TEXTS)
+        assert sum(call.attempt.ok for call in calls) == GOOD
+        costs = {cost_of(call) for call in calls if call.attempt.ok}
+        assert 0 not in costs
+        wires = {call.wire for call in calls}
+        assert wires == {"messages"}
+        assert list(verify(store, Audit())) == []
+
+
+def test_what_a_batch_costs_counts_against_quotas_once_and_an_empty_one_begins_no_batch(
+    harbour: Harbour, toml: str, prices: Path
+) -> None:
+    quotas = [
+        Quota(Scope.KEY, "*", Unit.COST, Window.TOTAL, 10),
+        Quota(Scope.KEY, "*", Unit.TOKENS, Window.TOTAL, 10**9),
+        Quota(Scope.KEY, "*", Unit.TOKENS, Window.MINUTE, 10**9),
+        Quota(Scope.KEY, "*", Unit.REQUESTS, Window.TOTAL, 100),
+    ]
+    served = served_by(harbour, toml, prices, quotas=quotas)
+    second = served_by(harbour, toml, prices, beside=served)
+    with openai(served, "narrow") as client, openai(second, "narrow") as other:
+        batch = made_by(client)
+        for one in (client, other, client):
+            lines = read_lines(fetched(one, batch))
+        until(lambda: sum(spent(served).values()) > 1)
+        with pytest.raises(RateLimitError, match="is used up, so that no batch is begun"):
+            made_by(client)
+        with pytest.raises(RateLimitError, match="is used up"):
+            made_by(other)
+        assert len(fetched(other, batch)) > 0  # what is paid for may be fetched
+    cost = sum(map(paid, lines))
+    counted = {name.partition("/")[2].partition(":")[2].partition(":")[2]: amount
+               for name, amount in spent(served).items()}  # fmt: skip
+    tokens = sum(
+        (line["response"] or {}).get("body", {}).get("usage", {}).get("total_tokens", 0)
+        for line in lines
+    )
+    assert counted["cost:total:hard"] == cost > 10
+    assert counted["tokens:total:hard"] == tokens
+    assert counted["requests:total:hard"] == 1  # the batch that was begun
+    assert counted.get("tokens:minute:hard", 0) == 0
+
+
+def test_results_whose_use_cannot_be_counted_are_not_given(
+    harbour: Harbour, toml: str, prices: Path
+) -> None:
+    quota = Quota(Scope.KEY, "*", Unit.COST, Window.TOTAL, 10**12)
+    served = served_by(harbour, toml, prices, quotas=[quota])
+    with openai(served, "narrow") as client, openai(served) as free:
+        batch = made_by(client, ["Sun?"])
+        with closing(sqlite3.connect(served.folder / "books.db.access")) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            with pytest.raises(InternalServerError, match="Error code: 503"):
+                fetched_output(client, batch)
+            assert len(read_lines(fetched_output(free, batch))) == 1  # no quota, nothing to count
+        assert len(read_lines(fetched_output(client, batch))) == 1
+
+
+def test_results_that_break_off_are_booked_as_far_as_they_came_and_told_as_broken(
+    served: Served, upstream: BatchUpstream
+) -> None:
+    with openai(served) as client:
+        batch = made_by(client, ["Sun?"] * 20)
+        upstream.cut_after = 4_321
+        with pytest.raises(APIConnectionError):
+            fetched_output(client, batch)
+        n_booked = sum(isinstance(entry, Ended) for entry in served.entries())
+        assert 0 < n_booked < 20
+        assert len(read_lines(fetched_output(client, batch))) == 20
+    with booked(served) as store:
+        assert len(list(store.booked())) == 20
+
+
+def test_a_key_for_some_models_may_not_use_batches(
+    harbour: Harbour, toml: str, prices: Path, upstream: BatchUpstream
+) -> None:
+    served = served_by(harbour, toml, prices, models=("acme-*",))
+    before = len(upstream.asked)
+    with openai(served, "narrow") as client, pytest.raises(PermissionDeniedError, match="models"):
+        client.batches.list()
+    with openai(served_by(harbour, toml, prices, models=("*",)), "narrow") as client:
+        client.batches.list()
+    assert len(upstream.asked) == before + 1
+
+
+def test_the_header_names_the_upstream(served: Served, upstream: BatchUpstream) -> None:
+    status, said = ask(served, "GET", "/v1/files", x_stillhouse_upstream="other")
+    assert (status, upstream.asked[-1].path) == (404, "/elsewhere/files")
+    status, said = ask(served, "GET", "/v1/files", x_stillhouse_upstream="robots")
+    assert status == 404
+    assert b"there is acme, other" in said
+    status, said = ask(served, "GET", "/v1/messages/batches", x_stillhouse_upstream="other")
+    assert status == 404
+    assert json.loads(said)["type"] == "error"
+    assert b"there is acme" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/v1/files", 405),
+        ("DELETE", "/v1/batches/b", 405),
+        ("GET", "/v1/files/..%2f..%2fadmin%2fkeys", 404),
+        ("GET", "/v1/files/../admin/content", 404),
+        ("GET", "/v1/files/.hidden", 404),
+        ("GET", "/v1/batches/none", 404),
+        ("GET", "/v1/filesystem", 404),
+    ],
+)
+def test_what_is_no_place_of_batches_is_refused(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    assert ask(served, method, path)[0] == status
+
+
+def test_a_head_is_answered_without_a_body_and_books_nothing(
+    served: Served, upstream: BatchUpstream
+) -> None:
+    with openai(served) as client:
+        batch = made_by(client, ["Sun?"])
+    for path in ("/v1/files", f"/v1/files/{batch.output_file_id}/content"):
+        assert ask(served, "HEAD", path) == (200, b"")
+    assert upstream.asked[-1].method == "HEAD"
+    assert served.entries() == []
+
+
+def test_who_has_no_key_gets_nothing(served: Served, upstream: BatchUpstream) -> None:
+    before = len(upstream.asked)
+    assert ask(served, "GET", "/v1/files", authorization="Bearer sh-wrong")[0] == 401
+    assert ask(served, "GET", "/v1/files", host="evil.example")[0] == 421
+    assert len(upstream.asked) == before
+
+
+def test_an_upload_beyond_the_limit_is_refused_before_it_is_sent(served: Served) -> None:
+    length = str(FILES.body_bytes + 1)
+    status, said = ask(served, "POST", "/v1/files", length=length)
+    assert status == 413
+    assert b"split it" in said
+
+
+def test_an_upload_may_be_larger_than_any_other_body(
+    harbour: Harbour, toml: str, prices: Path, upstream: BatchUpstream
+) -> None:
+    served = served_by(harbour, f"{toml}[server]\nmax_body_bytes = 10000\n", prices)
+    with openai(served) as client:
+        client.files.create(file=("a.jsonl", b"x" * 300_000), purpose="batch")
+        assert len(upstream.asked[-1].body) > 300_000
+        with pytest.raises(APIStatusError, match="max_body_bytes"):
+            client.batches.create(
+                input_file_id="f" * 20_000,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+            )

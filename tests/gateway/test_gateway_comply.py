@@ -243,12 +243,17 @@ def test_llm_comply_passes(served: Served, form: str, model: str, case: Any) -> 
     assert bool(result.warnings) == ((form, model, case.id) in WARNS), result.warnings
 
 
-def test_what_is_listed_is_there() -> None:
+def test_what_is_listed_exists_and_stands_in_the_reference() -> None:
     known = {
         (form, model, case.id)
         for form, models in MODELS.items()
         for model in models
         for case in tests.get_tests(form)
     }
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "compliance.md").read_text("utf-8")
 
     assert FAILS.keys() | WARNS.keys() <= known
+    assert all(f"`{test}`" in page for _, _, test in FAILS)
+    assert f"| {len(known & FAILS.keys())} |\n" in page
+    for package in ("llm-comply", "langchain-tests", "schemathesis", "openai", "anthropic"):
+        assert package in page

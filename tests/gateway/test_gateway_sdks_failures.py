@@ -38,6 +38,12 @@ def holding(heard: Heard) -> Said:
     return 200, {"content-type": "application/json"}, [render_body(wire, answer, **facts)[:20], b""]
 
 
+def odd(heard: Heard) -> Said:
+    """JSON with a usage, and no answer in it."""
+    body = b'{"usage": {"prompt_tokens": 7, "completion_tokens": 3}, "choices": "none"}'
+    return 200, {"content-type": "application/json"}, [body]
+
+
 @pytest.fixture(scope="module")
 def upstream(harbour: Harbour) -> FaultyUpstream:
     return harbour.faulty(pause_seconds=0.03)
@@ -58,6 +64,8 @@ def served(harbour: Harbour, upstream: FaultyUpstream, held: tuple[str, Vendor])
         for wire in ("chat", "messages"):
             toml += f'[upstreams.{name}-{wire}]\nbase_url = "{place}"\nallow_private = true\n'
             toml += f'wires = ["{wire}"]\n'
+    toml += f'[upstreams.odd]\nbase_url = "{harbour.vendor(odd)[0]}"\nallow_private = true\n'
+    toml += '[models.odd]\nupstream = "odd"\nretries = 0\n'
     for fault in {*FAULTS, *DEATHS}:
         toml += f'[models.{fault}]\nupstream = "faulty"\nmodel = "fault-{fault}"\nretries = 0\n'
     for name in ("held", "held-chat", "held-messages"):
@@ -176,6 +184,22 @@ def test_an_upstreams_failure_is_the_same_exception_as_without_the_endpoint(
     assert caught.value.body is not None
 
 
+@pytest.mark.parametrize(("call", "sdk"), CALLS[1:])
+def test_an_answer_that_cannot_be_translated_is_a_failure_and_booked(
+    served: Served, call: Call, sdk: Any
+) -> None:
+    before = len(served.entries())
+    with pytest.raises(sdk.InternalServerError) as caught:
+        call(served.url, served.token, "odd")
+
+    booked = booked_after(served, before)
+    assert caught.value.status_code == 502
+    assert booked.fate is Fate.GARBAGE
+    assert booked.attempt.evidence is Evidence.REPORTED
+    assert booked.attempt.usage is not None
+    assert booked.attempt.usage.leaves() == {"input_tokens": 7, "output_tokens": 3}
+
+
 @pytest.mark.parametrize("fault", DEATHS)
 @pytest.mark.parametrize(("call", "sdk"), CALLS)
 def test_a_stream_that_dies_is_an_error_and_booked(
@@ -237,7 +261,7 @@ def test_a_caller_out_of_patience_is_booked_as_gone(
     held[1].left.clear()
     before = len(served.entries())
     with pytest.raises((sdk.APITimeoutError, httpx2.TimeoutException)):
-        call(served.url, served.token, "held", timeout=0.3, stream=stream)
+        call(served.url, served.token, "held", timeout=0.5, stream=stream)
 
     booked = booked_after(served, before)
     assert held[1].left.wait(10), "the upstream was not let go"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from stillhouse.core.quotas import Draw, Quota, Scope, Standing, Unit, VirtualKe
 from stillhouse.core.traffic import Tags
 from stillhouse.ledger.quotas import drawn
 from stillhouse.store.access import KEPT_US, SILENT_US, Access
+from stillhouse.store.access_tables import APPLICATION_ID
+from stillhouse.store.schema_access import SQLITE_SCRIPTS
 
 COST = "everybody::cost:total:hard@0"
 PLACES = "everybody::concurrent:now:hard@0"
@@ -196,3 +201,30 @@ def test_an_unreachable_server_is_said_without_its_password() -> None:
         with pytest.raises(StoreError, match="cannot be reached") as failed:
             access.keys_version()
         assert "hunter2" not in str(failed.value)
+
+
+def test_a_name_is_new_once(access: Access) -> None:
+    assert access.once(["a", "b", "a"]) == {"a", "b"}
+    assert access.once(["b", "c"]) == {"c"}
+    assert access.once([]) == set()
+    many = [f"line-{number}" for number in range(1200)]
+    assert access.once(many) == set(many)
+    assert access.once([*many, "new"]) == {"new"}
+
+
+def test_a_name_is_new_to_one_worker_alone(place: Path | str) -> None:
+    names = [f"line-{number}" for number in range(300)]
+    with Access(place) as one, Access(place) as other, ThreadPoolExecutor(4) as pool:
+        told = pool.map(
+            lambda turn: (one, other)[turn % 2].once(names[turn * 10 : turn * 10 + 100]), range(20)
+        )
+        assert Counter(name for new in told for name in new) == Counter(names[:290])
+
+
+def test_tables_of_the_version_before_take_names_as_well(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.access")) as old:
+        old.executescript(SQLITE_SCRIPTS[0])
+        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+    with Access(tmp_path / "old.access") as access:
+        assert access.once(["a"]) == {"a"}

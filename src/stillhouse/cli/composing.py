@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from stillhouse.pages import report as page
 from stillhouse.planner import Plan, Verdict, days_text
 from stillhouse.risk.certificate import risk_curve
 from stillhouse.risk.evidence import exact_interval
-from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.face import Store
 
 CONFUSIONS = 12
 EXAMPLES = 2
@@ -35,7 +36,7 @@ DAYS = 400
 
 
 def report(
-    store: SqliteStore,
+    store: Store,
     found: Standing,
     tasks: FoundTasks,
     plan: Plan,
@@ -43,7 +44,7 @@ def report(
     command: str,
 ) -> page.Report:
     """Everything that is known of a task, as one page."""
-    with wiring.encodings(store.path) as cache:
+    with wiring.encodings(Path(store.place)) as cache:
         student = None
         if found.student:
             student = wiring.student_reader(cache)(store.get_student(found.student))
@@ -53,7 +54,7 @@ def report(
             replayed = _replay(run(store, found, student, everything=False, shadow=0.01), found)
     return page.Report(
         title=f"Stillhouse: {found.task}",
-        source=f"{tasks.exchanges:,} calls in {store.path.name}",
+        source=f"{tasks.exchanges:,} calls in {Path(store.place).name}",
         verdict=page.Verdict(
             plan.sentence,
             {Verdict.DISTIL: True, Verdict.DO_NOT_DISTIL: False}.get(plan.verdict),
@@ -67,7 +68,7 @@ def report(
     )
 
 
-def _books(store: SqliteStore) -> page.Books:
+def _books(store: Store) -> page.Books:
     cuts = {by: spend_by(store, by) for by in USUAL_CUTS}
     total = cuts["model"].total
     return page.Books(
@@ -125,7 +126,7 @@ def _task(found: FoundTask) -> page.FoundTask:
 
 
 def _distillation(
-    store: SqliteStore, found: Standing, student: Student | None
+    store: Store, found: Standing, student: Student | None
 ) -> page.Distillation | None:
     if found.verdict is None:
         return None

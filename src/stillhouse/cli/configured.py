@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 from stillhouse.settings.nouns import Settings
 from stillhouse.settings.starting import database_of, find_settings, with_database
 from stillhouse.store.opening import beside
+from stillhouse.wiring import address_of
 
 DB_ENV = "STILLHOUSE_DB"
 
@@ -53,9 +53,7 @@ def _placed(ctx: click.Context, settings: Settings, place: str | None) -> Settin
         # The address may hold a password: its name goes from process to process, it does not.
         return replace(settings, books=replace(settings.books, database_env=DB_ENV))
     if source is ParameterSource.COMMANDLINE:
-        # A path has lost one of the two slashes of an address.
-        given = re.sub(r"^(postgres(?:ql)?:/)(?!/)", r"\1/", str(ctx.obj))
-        return with_database(settings, given)
+        return with_database(settings, address_of(ctx.obj))
     return settings
 
 

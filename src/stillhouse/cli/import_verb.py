@@ -146,6 +146,7 @@ def verb(
     book = wiring.price_book(prices, now_us)
     done: list[Imported] = []
     with wiring.open_store(database) as store:
+        place = store.place
         for log in found:
             imported = _import(log, store, book, now_us)
             done.append(imported)
@@ -157,9 +158,9 @@ def verb(
     for complaint in complaints:
         say(complaint)
     if as_json:
-        print_json(_report(database, done))
+        print_json(_report(place, done))
     else:
-        click.echo(f"The books are in {database}; next: stillhouse ledger, stillhouse tasks")
+        click.echo(f"The books are in {place}; next: stillhouse ledger, stillhouse tasks")
 
 
 def _import(log: wiring.LogFile, books: Books, prices: PriceBook, now_us: int) -> Imported:
@@ -222,10 +223,10 @@ def _advice(imported: Imported) -> str:
     return f"{remedy}, and import into a new database (--db)"
 
 
-def _report(database: Path, done: Sequence[Imported]) -> dict[str, Any]:
+def _report(place: str, done: Sequence[Imported]) -> dict[str, Any]:
     totals = ("rows", "new", "duplicates", "quarantined", "unpriced")
     return {
-        "database": str(database),
+        "database": place,
         **{name: sum(getattr(imported.summary, name) for imported in done) for name in totals},
         "files": [_file_report(imported) for imported in done],
     }

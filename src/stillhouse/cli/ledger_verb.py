@@ -81,7 +81,7 @@ def verify_verb(database: Path, as_json: bool) -> None:
     audit = Audit()
     found: list[Difference] = []
     with wiring.existing_store(database) as store, progress("the books") as bar:
-        n_attempts = store.n_attempts()
+        n_attempts, place = store.n_attempts(), store.place
         for difference in verify(store, audit):
             if as_json or len(found) < MOST_SHOWN:
                 found.append(difference)
@@ -89,7 +89,7 @@ def verify_verb(database: Path, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "database": str(database),
+                "database": place,
                 "attempts": audit.attempts,
                 "charges": audit.charges,
                 "usage_objects": audit.from_usage_bodies,
@@ -126,10 +126,11 @@ def _show_spend(database: Path, by: str | None, as_json: bool) -> None:
     most = None if by or as_json else FEW
     with wiring.existing_store(database) as store:
         cuts = [spend_by(store, cut, most) for cut in ([by] if by else USUAL_CUTS)]
+        name = store.place
     if as_json:
         print_json(
             {
-                "database": str(database),
+                "database": name,
                 "total": spend_figures(cuts[0].total),
                 "by": {
                     cut.by: [{cut.by: row.key, **spend_figures(row)} for row in cut.rows]

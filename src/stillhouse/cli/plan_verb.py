@@ -27,7 +27,7 @@ from stillhouse.planner import (
     percent_text,
 )
 from stillhouse.planner.forecast import Outcome
-from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.face import Store
 
 
 @click.command("plan")
@@ -81,7 +81,7 @@ def verb(
         _show(result)
 
 
-def plan_of(store: SqliteStore, task: str, question: Question, prices: Path | None = None) -> Plan:
+def plan_of(store: Store, task: str, question: Question, prices: Path | None = None) -> Plan:
     """The plan of a task from what the store holds."""
     found = standing(store, task)
     costs = {row.exchange_id: row.billed_pico for row in store.task_rows(task)}

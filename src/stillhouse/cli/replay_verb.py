@@ -18,7 +18,7 @@ from stillhouse.core.ports import Student
 from stillhouse.flows.replay import Replay, Tally, replay
 from stillhouse.planner import money_text
 from stillhouse.routing.cascade import shadow_coin
-from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.face import Store
 
 TIMED = 100
 """Requests that are answered one by one to measure the student's own latency."""
@@ -61,9 +61,7 @@ def verb(db: Path, task: str, everything: bool, shadow: float, as_json: bool) ->
         _show(task, result, student_ms)
 
 
-def run(
-    store: SqliteStore, found: Standing, student: Student, everything: bool, shadow: float
-) -> Replay:
+def run(store: Store, found: Standing, student: Student, everything: bool, shadow: float) -> Replay:
     """Replay a task's rows; unseen ones only unless `everything`."""
     sets = members(store, found.latest_jobs)
     seen = frozenset() if everything else frozenset(sets["train"] + sets["calibration"])

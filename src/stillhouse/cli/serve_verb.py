@@ -134,6 +134,7 @@ def plan_of(settings: Settings) -> Plan:
         max_connections=server.max_connections,
         max_header_bytes=server.max_header_bytes,
         header_seconds=server.header_seconds,
+        body_seconds=server.body_seconds,
         write_seconds=server.write_seconds,
         keep_alive_seconds=server.keep_alive_seconds,
         drain_seconds=server.drain_seconds,

@@ -68,11 +68,11 @@ def verb(database: Path, name: str | None, min_rows: int, as_json: bool) -> None
         wiring.rows_aside() as aside,
         progress("finding tasks") as bar,
     ):
-        found = find_tasks(store, aside, bar, min_rows)
+        found, place = find_tasks(store, aside, bar, min_rows), store.place
     if name is not None:
         found = replace(found, tasks=(_named(found, name),))
     if as_json:
-        print_json(_report(database, found))
+        print_json(_report(place, found))
     elif name is not None:
         _show_closely(console(), found.tasks[0])
     else:
@@ -237,9 +237,9 @@ def _bars(shares: dict[str, float]) -> Iterator[str]:
         yield f"and {len(shares) - _MOST_ANSWERS} more, none above {share(part)}"
 
 
-def _report(database: Path, found: FoundTasks) -> dict[str, Any]:
+def _report(place: str, found: FoundTasks) -> dict[str, Any]:
     return {
-        "database": str(database),
+        "database": place,
         "requests": found.exchanges,
         "total": spend_figures(found.total),
         "tasks": [_task_report(task) for task in found.tasks],

@@ -14,12 +14,12 @@ from stillhouse.core.traffic import Completion, Tags
 from stillhouse.distillation.answers import normalise_label, read_answer
 from stillhouse.distillation.dataset import Answered
 from stillhouse.flows.replay import Recorded
-from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.face import Store
 
 GROUPS = ("customer", "feature", "team", "region")
 
 
-def known_task(store: SqliteStore, name: str) -> Task:
+def known_task(store: Store, name: str) -> Task:
     """The task of this name; CallerError with the names there are."""
     tasks = {task.name: task for task in store.tasks()}
     if name not in tasks:
@@ -28,7 +28,7 @@ def known_task(store: SqliteStore, name: str) -> Task:
     return tasks[name]
 
 
-def answered_rows(store: SqliteStore, task: str, group_by: str = "") -> list[Answered]:
+def answered_rows(store: Store, task: str, group_by: str = "") -> list[Answered]:
     """The answered requests of a task in time order, with the declared group of each."""
     tags = {e.exchange_id: e.tags for e in store.exchanges(task=task)} if group_by else {}
     return [
@@ -42,7 +42,7 @@ def answered_rows(store: SqliteStore, task: str, group_by: str = "") -> list[Ans
     ]
 
 
-def recorded_rows(store: SqliteStore, task: str, without: frozenset[str]) -> Iterator[Recorded]:
+def recorded_rows(store: Store, task: str, without: frozenset[str]) -> Iterator[Recorded]:
     """The rows of a task as a replay wants them, less those named."""
     for row in store.task_rows(task):
         if row.exchange_id not in without:
@@ -85,7 +85,7 @@ class Standing:
         return Policy(self.task, self.verdict.student, self.verdict.threshold, self.version)
 
 
-def standing(store: SqliteStore, task: str) -> Standing:
+def standing(store: Store, task: str) -> Standing:
     """Where a task stands."""
     versions = store.versions(task)
     jobs = store.jobs(task)
@@ -96,7 +96,7 @@ def standing(store: SqliteStore, task: str) -> Standing:
     return Standing(task, last.version, last.recipe, last.student, last.verdict, jobs, fitted)
 
 
-def members(store: SqliteStore, jobs: Sequence[Job]) -> dict[str, list[str]]:
+def members(store: Store, jobs: Sequence[Job]) -> dict[str, list[str]]:
     """Which rows the newest version was trained, calibrated and tested on."""
     for job in reversed(jobs):
         if job.kind is JobKind.CALIBRATE and "membership" in job.detail:

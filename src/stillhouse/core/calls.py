@@ -56,7 +56,11 @@ class Seen(NamedTuple):
 
 
 class Fate(StrEnum):
-    """How a call upstream ended; WITHDRAWN is one whose caller left before a byte of it did."""
+    """How a call upstream ended.
+
+    WITHDRAWN is one whose caller left before a byte of it did; OUTRUN is a hedged one whose twin
+    answered first.
+    """
 
     OK = "ok"
     REFUSED = "refused"
@@ -72,6 +76,7 @@ class Fate(StrEnum):
     TOO_LARGE = "too_large"
     CALLER_GONE = "caller_gone"
     WITHDRAWN = "withdrawn"
+    OUTRUN = "outrun"
     INTERRUPTED = "interrupted"
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from stillhouse.dialects import deltas, sse
 
 _NO_OBJECT = (b"data: [", b"data:[")
+_LONG = 1024
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)")
 _NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
 
@@ -22,26 +23,33 @@ class Hider:
     b'data: [DONE]\n\n'
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_seam")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held: list[bytes] = []
+        self._seam = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return what may be passed on by now."""
         if self._held:
-            chunk, self._held = self._held + chunk, b""
+            if len(self._held[0]) > _LONG:  # a long event is looked through and put together once
+                seam = self._seam + chunk
+                if not any(end in seam for end in sse.ENDS):
+                    self._held.append(chunk)
+                    self._seam = seam[-3:]
+                    return b""
+            chunk, self._held = b"".join([*self._held, chunk]), []
         if not chunk.endswith(sse.ENDS):
             at = max(chunk.rfind(end) + len(end) if end in chunk else 0 for end in sse.ENDS)
             if not chunk.startswith(_NO_OBJECT, at):  # `[DONE]` may go at once: it has no usage
-                self._held = chunk[at:]
+                self._held, self._seam = [chunk[at:]], chunk[at:][-3:]
                 chunk = chunk[:at]
         return chunk if b'"usage"' not in chunk else _without_usage(chunk)
 
     def rest(self) -> bytes:
         """What is held back of an event that never ended; empty where nothing is."""
-        held, self._held = self._held, b""
-        return held
+        held, self._held = self._held, []
+        return b"".join(held)
 
 
 def _without_usage(chunk: bytes) -> bytes:

@@ -26,6 +26,7 @@ from stillhouse.dialects.hiding import Hider
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES: b'"response"'}
 """What a dialect's last event holds and hardly any other does: spares a closer look."""
+_LONG = 1024
 _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -145,17 +146,26 @@ class StreamEye:
 
     def _last_event(self) -> bytes:
         """The event that the last chunk completed, over however many chunks; empty where none."""
-        text = b""
+        text = end = b""
+        parts: list[bytes] = []
         for chunk in reversed(self._chunks):
-            text = chunk + text
-            if len(text) < 4:
-                continue
-            end = next((end for end in sse.ENDS if text.endswith(end)), None)
-            if end is None:
-                return b""
-            if (at := text.rfind(end, 0, -len(end))) >= 0:
-                return text[at + len(end) :]
-        return text
+            if len(text) < _LONG:
+                text = chunk + text
+                if len(text) < 4:
+                    continue
+                end = next((end for end in sse.ENDS if text.endswith(end)), b"")
+                if not end:
+                    return b""
+                at = text.rfind(end, 0, -len(end))
+                parts, seam = [text], text[:3]
+            else:  # a long event is looked through and put together once
+                seam = chunk + seam
+                at = seam.rfind(end)
+                seam = seam[:3]
+                parts.append(chunk)
+            if at >= 0:
+                return b"".join(reversed(parts))[at + len(end) :]
+        return b"".join(reversed(parts)) or text
 
     def rest(self) -> bytes:
         """What was held back of an event that never ended; empty where nothing was."""

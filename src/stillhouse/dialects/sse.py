@@ -7,7 +7,6 @@ begin with a colon are comments, and an event without data is none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,7 +23,6 @@ ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 """How an event ends, by the line ends that its writer uses."""
 
 _BOM = b"\xef\xbb\xbf"
-_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r)")
 
 
 class Splitter:
@@ -36,7 +34,7 @@ class Splitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._begun = False
         self._event = ""
         self._id = ""
@@ -44,22 +42,24 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Take the next bytes; yield the events that they complete."""
-        text = self._rest + chunk if self._rest else chunk
+        rest = self._rest
+        goes_on = self._begun and rest and not rest[-1].endswith(b"\r")
+        if goes_on and b"\n" not in chunk and b"\r" not in chunk:
+            rest.append(chunk)  # a line may be long, and is put together once
+            return
+        text = b"".join([*rest, chunk]) if rest else chunk
         if not self._begun:
             if len(text) < 3 and _BOM.startswith(text):
-                self._rest = text
+                self._rest = [text]
                 return
             self._begun = True
             text = text.removeprefix(_BOM)
-        at = 0
-        for line in _LINE.finditer(text):
-            # A CR at the very end may be half of a CRLF: wait for what follows.
-            if line[2] == b"\r" and line.end() == len(text):
-                break
-            at = line.end()
-            if (event := self._take(line[1])) is not None:
+        lines = text.splitlines(keepends=True)
+        # A CR at the very end may be half of a CRLF: wait for what follows.
+        self._rest = [lines.pop()] if lines and not lines[-1].endswith(b"\n") else []
+        for line in lines:
+            if (event := self._take(line.rstrip(b"\r\n"))) is not None:
                 yield event
-        self._rest = text[at:]
 
     def end(self) -> Iterator[Event]:
         """Say that no more comes: yield an event whose closing blank line is missing.
@@ -67,7 +67,7 @@ class Splitter:
         The standard drops such an event. Some upstreams leave the last line end out, and whether
         the data is whole shows when it is parsed.
         """
-        text, self._rest = self._rest, b""
+        text, self._rest = b"".join(self._rest), []
         for line in (text.removesuffix(b"\r"), b"") if text else (b"",):
             if (event := self._take(line)) is not None:
                 yield event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from stillhouse.core.calls import Done, Ended, Fate, Headers
@@ -11,11 +12,11 @@ from stillhouse.core.errors import CallerError, StillhouseError
 from stillhouse.core.quotas import Denied, Hold
 from stillhouse.dialects.faults import error_body
 from stillhouse.flows.attempt import Attempting, Failed
+from stillhouse.flows.hedging import Hedging
 from stillhouse.flows.house import Asked, Caller, House
 from stillhouse.flows.remember import Listening, give, key_of
 from stillhouse.ledger.estimate import need
 from stillhouse.ledger.prices import Price
-from stillhouse.routing.outcomes import Outcome
 from stillhouse.routing.retrying import TERMS, Terms, Try, attempts
 
 _JSON = (b"content-type", b"application/json")
@@ -61,6 +62,7 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             return done(house, asked, kept.status, ended, waited, None, cached=True)
         caller = listening = Listening(caller)
     route = asked.route
+    make = Attempting if route.hedge_after_seconds is None else _hedging
     terms = _PAYING_TWICE if route.pay_twice else TERMS
     plan = attempts(route, house.catalogue, house.health, house.draw, house.seconds, terms)
     step = next(plan)
@@ -71,7 +73,7 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             step = next(plan)
             continue
         try:
-            call = Attempting(house, asked, caller, step.deployment, step.kind, len(ended))
+            call = make(house, asked, caller, step.deployment, step.kind, len(ended))
             held = await _reserve(house, asked, caller, call.price)
         except CallerError as foreign:
             return await _refuse(house, asked, caller, said(foreign), ended, waited)
@@ -84,11 +86,11 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             plan.close()  # not left to the collector: the failure's traceback holds this frame
             return await _refuse(house, asked, caller, said(failed), ended, waited)
         waited += call.waited
+        ended += call.beside
         if not isinstance(result, Failed):
             ended.append(result)
             with suppress(StopIteration):
-                heard = Outcome(result.fate, result.status, None, True, call.first_byte_seconds)
-                plan.send(heard)
+                plan.send(call.outcome(result))
             if key is not None:
                 listening.keep(house, asked, key, result)
             status = 499 if result.fate in _GONE else result.status
@@ -96,11 +98,23 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
         try:
             if caller.gone:
                 raise StopIteration
-            step = plan.send(result.outcome)
+            step = plan.send(call.outcome(result))
         except StopIteration:
             ended.append(await call.close(result, last=True))
             return await _give_up(house, asked, caller, result, ended, waited)
         ended.append(await call.close(result, last=False))
+
+
+def _hedging(
+    house: House,
+    asked: Asked,
+    caller: Caller,
+    deployment: Deployment,
+    kind: AttemptKind,
+    place: int,
+) -> Hedging:
+    reserve = partial(_reserve, house, asked, caller)
+    return Hedging(house, asked, caller, deployment, kind, place, reserve)
 
 
 async def _reserve(

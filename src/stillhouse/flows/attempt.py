@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started, UpstreamCall
@@ -23,15 +23,7 @@ from stillhouse.flows.house import Asked, Caller, House
 from stillhouse.routing.outcomes import Outcome, retry_after
 
 KEPT_BACK = frozenset(
-    (
-        b"content-length",
-        b"set-cookie",
-        b"server",
-        b"date",
-        b"alt-svc",
-        b"strict-transport-security",
-        b"via",
-    )
+    b"content-length set-cookie server date alt-svc strict-transport-security via".split()
 )
 """Header fields of an upstream that speak of its own connection, and go no further."""
 
@@ -51,7 +43,8 @@ class Failed(NamedTuple):
 class Attempting:
     """One call upstream: `run` it, and where it failed `close` it once it is known what follows.
 
-    Afterwards `waited` is the time in seconds that was the upstream's.
+    Afterwards `waited` is the time in seconds that was the upstream's. `beside` are further calls
+    that were booked; here there is none.
     """
 
     __slots__ = (
@@ -99,6 +92,14 @@ class Attempting:
         self._sent = 0.0
         self.waited = 0.0
         self.first_byte_seconds: float | None = None
+
+    beside: Sequence[Ended] = ()
+
+    def outcome(self, result: Ended | Failed) -> Outcome:
+        """What came of it, for the plan that chose it."""
+        if isinstance(result, Failed):
+            return result.outcome
+        return Outcome(result.fate, result.status, None, True, self.first_byte_seconds)
 
     @property
     def _callers_key(self) -> bool:

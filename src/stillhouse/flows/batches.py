@@ -106,7 +106,9 @@ async def pass_on(house: House, once: Once, asked: Passing, caller: Caller) -> N
     body = await reply.read()
     if asked.wire is Wire.MESSAGES:
         body = with_results_here(body, asked.base_url)
-    headers = [*_headers(reply), (b"content-length", b"%d" % len(body))]
+    headers = _headers(reply)
+    if asked.method != "HEAD":
+        headers.append((b"content-length", b"%d" % len(body)))
     await caller.whole(reply.status, headers, body)
 
 
@@ -137,15 +139,21 @@ def _headers(reply: Reply) -> Headers:
 
 async def _pass_results(results: Results, reply: Reply, caller: Caller) -> None:
     """Pass a file on as it comes; what it says of calls is booked first."""
+    begun = False
     try:
-        await caller.begin(reply.status, _headers(reply))
         async for chunk in reply.chunks():
             piece = await results.take(chunk)
             if caller.gone:
                 return
             if piece:
+                if not begun:
+                    begun = True
+                    await caller.begin(reply.status, _headers(reply))
                 await caller.piece(piece)
-        await caller.end(await results.end())
+        last = await results.end()
+        if not begun:
+            await caller.begin(reply.status, _headers(reply))
+        await caller.end(last)
     finally:
         reply.cancel()
 

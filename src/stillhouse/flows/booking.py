@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -27,9 +29,11 @@ from stillhouse.ledger.usage import decompose
 UNKNOWN_OUTPUT_TOKENS = 256
 """What an answer nobody heard is taken to have before a route's first answer."""
 
-
 MOST_TOKENS = 10**9
 """More tokens than any one call can have."""
+
+MOST_PICO = 10**18
+"""More money than any one call can cost: a million dollars."""
 
 
 class Heard(NamedTuple):
@@ -136,10 +140,11 @@ def decompose_seen(seen: Seen, wire: Wire) -> Usage:
 
 def sane(usage: Usage) -> Usage:
     """Refuse counts that no call has: they are a fault, and would be more money than there is."""
-    if max(usage.total_input_tokens, usage.total_output_tokens) > MOST_TOKENS:
+    into, out, searches = usage.total_input_tokens, usage.total_output_tokens, usage.web_searches
+    if max(into, out, searches) > MOST_TOKENS:
         raise CallerError(
-            f"the usage counts {usage.total_input_tokens} and {usage.total_output_tokens} tokens, "
-            "more than any call has"
+            f"the usage counts {into} and {out} tokens and {searches} searches, more than any call "
+            "has"
         )
     return usage
 

@@ -58,7 +58,8 @@ class Making:
             if ended is not None:
                 pairs.append((begun or _begun(ended, known), ended))
             elif begun is not None:
-                pairs.append((begun, self._interrupted(begun, prices)))
+                asked = known.asked if known is not None else ""  # kept with the first call alone
+                pairs.append((begun, self._interrupted(begun, asked, prices)))
                 interrupted += 1
         bodies = self._bodies(pairs)
         request, completion = bodies or _NOTHING
@@ -78,10 +79,10 @@ class Making:
         price = self.find_price(price_id)
         return facts_of(price) if price is not None else UNKNOWN
 
-    def _interrupted(self, started: Started, prices: Mapping[str, str]) -> Ended:
+    def _interrupted(self, started: Started, asked: str, prices: Mapping[str, str]) -> Ended:
         """Book a call that nobody heard of again: it may have been answered, so it has a cost."""
         try:
-            usage = self.estimate(started)
+            usage = self.estimate(started._replace(asked=asked))
         except Exception:  # whatever is wrong with a body, its call stands in the books
             usage = None
         attempt = started.attempt._replace(usage=usage, ok=False, evidence=Evidence.ESTIMATED)

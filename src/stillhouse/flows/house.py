@@ -21,7 +21,8 @@ class Asked(NamedTuple):
     """A request that has passed the door: who asks what of which route.
 
     `headers` are those that may go on to the upstream. `caller_key` is the caller's own provider
-    key, empty where none was sent.
+    key, empty where none was sent. `own_team` is the team of the caller's key, whatever team its
+    calls are booked under.
     """
 
     exchange_id: str
@@ -35,6 +36,7 @@ class Asked(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     caller_key: str = ""
     traceparent: str = ""
+    own_team: str = ""
 
 
 class Caller(Protocol):

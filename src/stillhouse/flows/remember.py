@@ -16,11 +16,14 @@ HIT = (b"x-stillhouse-cache", b"hit")
 def key_of(asked: Asked) -> bytes | None:
     """What a request is remembered by; None where its route or its own chance forbids it.
 
-    Callers that share a team share its answers; without a team, a key keeps its own.
+    The keys of a team share its answers; without a team, a key keeps its own, and so does each
+    provider key that callers bring along. A team that is only named in a header opens nothing.
     """
     if not asked.route.cache_seconds or not asked.ask.deterministic:
         return None
-    tenant = f"team {asked.tags.team}" if asked.tags.team else f"key {asked.key_id}"
+    tenant = f"key {asked.key_id} {asked.caller_key}"
+    if asked.own_team:
+        tenant = f"team {asked.own_team}"
     kind = "stream" if asked.ask.stream else "whole"
     usage = "usage" if asked.ask.wants_usage else ""
     return cache_key(asked.body, asked.ask.wire, f"{tenant}\n{kind}{usage}\n{asked.route.name}")
@@ -49,6 +52,7 @@ async def give(house: House, asked: Asked, caller: Caller, kept: Remembered) -> 
         asked_bytes=len(asked.body),
     )
     await house.keeper.close(started)
+    basis = f"what {kept.model} at {kept.host} charged for the answer when it was bought"
     ended = Ended(
         asked.exchange_id,
         attempt,
@@ -58,7 +62,7 @@ async def give(house: House, asked: Asked, caller: Caller, kept: Remembered) -> 
         answer=house.keep_body(asked.route, b"".join(kept.pieces)),
         streamed=asked.ask.stream,
         avoided_pico=kept.cost_pico or 0,
-        basis=f"what {kept.model} at {kept.host} charged for the answer when it was bought",
+        basis=basis if kept.cost_pico is not None else "the answer was unpriced when it was bought",
     )
     await house.keeper.close(ended)
     headers: Headers = [*kept.headers, HIT]
@@ -123,7 +127,7 @@ class Listening:
 
     def keep(self, house: House, asked: Asked, key: bytes, ended: Ended) -> None:
         """Remember a good answer for as long as its route says."""
-        if ended.fate is not Fate.OK or self._status != 200:
+        if not ended.attempt.ok or self._status != 200:
             return
         bills = [charge.billed for charge in ended.charges]
         cost = sum(bill.pico for bill in bills if bill is not None)

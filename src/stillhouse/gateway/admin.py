@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Protocol
 
 from stillhouse.core.errors import CallerError
@@ -19,6 +19,13 @@ from stillhouse.gateway.keys import make_key
 _TEXT_FIELDS = ("team", "customer", "feature")
 _KNOWN = frozenset(("name", "models", "budget_usd", "per", *_TEXT_FIELDS))
 _LONGEST = 128
+AMOUNT = r"^[0-9]{1,6}(\.[0-9]{1,12})?$"
+"""Dollars as text: below a million, so that sums of picodollars have room."""
+
+WINDOWS = ("day", "week", "month", "total")
+
+GROUPINGS = ("model", "day", "task", "team", "customer", "feature", "key", "upstream", "fate")
+"""What spend can be grouped by."""
 
 
 class Access(Protocol):
@@ -94,6 +101,8 @@ class Admin:
         """GET /admin/spend?by=model."""
         self._check(asked)
         by = asked.asked("by", "model")
+        if by not in GROUPINGS:
+            raise CallerError(f"by is {by[:40]!r}; use one of {', '.join(GROUPINGS)}")
         rows = await asyncio.to_thread(lambda: list(self._spend(by)))
         return Answer.of({"by": by, "rows": rows})
 
@@ -135,7 +144,8 @@ def _made(content: Mapping[str, Any], now_us: int) -> tuple[VirtualKey, str]:
     name = _text(content, "name")
     if not name:
         raise CallerError("name is missing; say whose key it is")
-    models = content.get("models") or []
+    models = content.get("models")
+    models = [] if models is None else models
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise CallerError("models is no list of patterns, as ['gpt-*']")
     tags = Tags(**{field: _text(content, field) for field in _TEXT_FIELDS})
@@ -145,21 +155,20 @@ def _made(content: Mapping[str, Any], now_us: int) -> tuple[VirtualKey, str]:
 
 
 def _text(content: Mapping[str, Any], field: str) -> str:
-    value = content.get(field) or ""
+    value = content.get(field)
+    if value is None:
+        return ""
     if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
         raise CallerError(f"{field} is no printable text of up to {_LONGEST} characters")
     return value
 
 
 def _quotas(content: Mapping[str, Any]) -> Iterable[Quota]:
-    amount = content.get("budget_usd")
+    amount, per = content.get("budget_usd"), content.get("per")
+    if per is not None and per not in WINDOWS:
+        raise CallerError(f"per is none of {', '.join(WINDOWS)}")
     if amount is None:
         return
-    if not isinstance(amount, str) or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", amount):
-        raise CallerError('budget_usd is no amount as text, such as "12.50"')
-    try:
-        per = Window(content.get("per") or "month")
-        limit = int(Decimal(amount) * PICO)
-    except (ValueError, InvalidOperation) as wrong:
-        raise CallerError("per is none of day, week, month, total") from wrong
-    yield Quota(Scope.KEY, "*", Unit.COST, per, limit)
+    if not isinstance(amount, str) or not re.fullmatch(AMOUNT, amount):
+        raise CallerError('budget_usd is no amount below $1,000,000 as text, such as "12.50"')
+    yield Quota(Scope.KEY, "*", Unit.COST, Window(per or "month"), int(Decimal(amount) * PICO))

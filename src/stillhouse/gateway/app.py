@@ -108,6 +108,7 @@ class Endpoint:
             visitor.headers,
             visitor.caller_key,
             visitor.found.get(b"traceparent", b"").decode("latin-1"),
+            visitor.key.tags.team,
         )
         try:
             await answer(house, asked, caller)

@@ -125,9 +125,13 @@ class Batches:
         if visitor is None:
             raise RefusedError(401, NO_KEY)
         method = scope["method"]
-        if method not in place.methods:
+        if method not in place.methods and not (method == "HEAD" and "GET" in place.methods):
             allowed = " or ".join(place.methods)
-            raise RefusedError(405, f"{method} is not served at this path; use {allowed}")
+            raise RefusedError(
+                405,
+                f"{method} is not served at this path; use {allowed}",
+                ((b"allow", ", ".join(place.methods).encode()),),
+            )
         if not _may(visitor.key):
             raise RefusedError(403, _NARROW)
         sent = dict(scope["headers"])
@@ -148,7 +152,7 @@ class Batches:
             (*visitor.headers, *kind) if body else visitor.headers,
             visitor.caller_key,
             place.makes and method == "POST",
-            named if place.results else "",
+            named if place.results and method == "GET" else "",
             _base_url(scope, sent),
         )
 
@@ -156,9 +160,8 @@ class Batches:
         found, usual = visitor.found, self._limits
         if not uploads:
             return await read_body(receive, found, usual)
-        length = found.get(b"content-length", b"0")
-        large = b"transfer-encoding" in found or not length.isdigit()
-        large = large or int(length) > usual.body_bytes
+        length = found.get(b"content-length", b"")  # without one, nobody knows
+        large = not length.isdigit() or int(length) > usual.body_bytes
         try:
             async with self._uploads if large else nullcontext():
                 return await read_body(receive, found, FILES)
@@ -245,6 +248,8 @@ async def _tell(send: Send, wire: Wire, failed: StillhouseError) -> None:
     status = _status(failed)
     body = error_body(wire, status, "", str(failed))
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if isinstance(failed, RefusedError):
+        headers += failed.headers
     if status in (408, 413):
         headers.append((b"connection", b"close"))
     if isinstance(failed, QuotaError) and failed.retry_after_seconds is not None:

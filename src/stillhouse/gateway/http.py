@@ -38,11 +38,13 @@ class Answer(NamedTuple):
 
 
 class RefusedError(CallerError):
-    """A request that is answered with a status of its own."""
+    """A request that is answered with a status of its own, and with further header fields."""
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(
+        self, status: int, sentence: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Question:
     def asked(self, name: str, default: str = "") -> str:
         """A value of the query string."""
         try:
-            values = parse_qs(self.query.decode("ascii"), max_num_fields=32).get(name)
+            query = self.query.decode("ascii")
+            values = parse_qs(query, keep_blank_values=True, max_num_fields=32).get(name)
         except (UnicodeDecodeError, ValueError) as broken:
             raise CallerError(f"the query string cannot be read: {broken}") from broken
         return values[0] if values else default

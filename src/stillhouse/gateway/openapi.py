@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse import __version__
+from stillhouse.gateway.admin import AMOUNT, GROUPINGS, WINDOWS
 from stillhouse.gateway.http import Answer, Question
 
 Schema = dict[str, Any]
@@ -38,6 +39,7 @@ _FAILURES = {
     "404": "The model is not served here.",
     "408": "The body took too long to arrive.",
     "413": "The body is too large.",
+    "421": "The Host field names another server.",
     "429": "A quota says no, or the upstream's rate limit was met and retries did not help.",
     "502": "The upstream failed.",
     "503": "Nothing can be booked now, so nothing is bought.",
@@ -49,8 +51,11 @@ _KEYS: list[Schema] = [{"bearer": []}, {"apiKey": []}]
 
 def _call(summary: str, request: Schema, answer: Schema, *, streams: bool, error: Schema) -> Schema:
     good = _said("The upstream's answer.", answer)
+    good["headers"] = {
+        "x-stillhouse-exchange": {"description": "Its id in the books.", "schema": _TEXT}
+    }
     if streams:
-        good["content"]["text/event-stream"] = {"schema": _TEXT}
+        good["content"]["text/event-stream"] = {}
     failures = {status: _said(text, error) for status, text in _FAILURES.items()}
     return {
         "summary": summary,
@@ -70,9 +75,12 @@ def _own(
     kind: str = "application/json",
     secured: bool = True,
     status: str = "200",
+    error: Schema = _ERROR,
 ) -> Schema:
     said = {status: _said("Done.", answer, kind)}
-    said |= {code: _said(_FAILURES.get(code, "Refused."), _ERROR) for code in failures}
+    if secured:
+        failures = tuple(sorted({*failures, "401", "421"}))
+    said |= {code: _said(_FAILURES.get(code, "Refused."), error) for code in failures}
     made: Schema = {"summary": summary, "responses": said}
     if secured:
         made["security"] = _KEYS
@@ -103,7 +111,64 @@ _EMBEDDINGS = _object(
     {"model": _SHARED["model"], "input": {"type": ["string", "array"]}}, "model", "input"
 )
 _DECISIONS = _object({"model": _SHARED["model"]}, "model")
-_ADMIN = ("400", "401", "403", "404", "413", "503")
+_ADMIN = ("400", "403", "404", "408", "413", "503")
+_WHOLE: Schema = {"type": "integer"}
+_AT: Schema = {"type": ["integer", "null"], "description": "Microseconds since 1970."}
+_TAG: Schema = {"type": ["string", "null"], "maxLength": 128, "description": "Printable."}
+_NEW_KEY: Schema = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 128, "description": "Printable."},
+        "team": _TAG,
+        "customer": _TAG,
+        "feature": _TAG,
+        "models": {"type": ["array", "null"], "items": _TEXT, "description": "As `gpt-*`."},
+        "budget_usd": {"type": ["string", "null"], "pattern": AMOUNT},
+        "per": {"enum": [*WINDOWS, None]},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+_KEY = _object(
+    {
+        **dict.fromkeys(("key_id", "name", "team", "customer", "feature"), _TEXT),
+        "models": {"type": "array", "items": _TEXT},
+        "quotas": {"type": "array", "items": _TEXT},
+        "admin": {"type": "boolean"},
+        "created_us": {"type": "integer"},
+        "expires_us": _AT,
+        "revoked_us": _AT,
+        "token": {"type": "string", "description": "Shown once, when it is made."},
+    },
+    "key_id",
+    "name",
+    "admin",
+)
+_BUDGET = _object(
+    {
+        "counter": _TEXT,
+        **dict.fromkeys(("limit", "spent", "leased", "remaining", "over"), _WHOLE),
+    },
+    "counter",
+    "limit",
+    "spent",
+)
+_DOLLARS: Schema = {"type": ["string", "null"], "description": "Exact; null if not all is known."}
+_SPENT = _object(
+    {
+        "attempts": _WHOLE,
+        "computed_usd": _DOLLARS,
+        "reported_usd": _DOLLARS,
+        "tokens": {"type": "object", "additionalProperties": _WHOLE},
+        "evidence": _TEXT,
+    },
+    "attempts",
+    "computed_usd",
+)
+
+
+def _rows(name: str, row: Schema) -> Schema:
+    return _object({name: {"type": "array", "items": row}}, name)
 
 
 def describe() -> Schema:
@@ -167,41 +232,107 @@ def _paths() -> Schema:
         path: {"post": _call(summary, request, _OPEN, streams=streams, error=error)}
         for path, (summary, request, streams, error) in calls.items()
     }
-    counted = _object({"input_tokens": {"type": "integer"}})
+    counted = _object({"input_tokens": {"type": "integer", "minimum": 0}}, "input_tokens")
     ask = _object({"model": _SHARED["model"], "messages": _MESSAGES}, "model", "messages")
-    failing = ("400", "401", "404", "408", "413", "429", "502", "503", "504", "default")
+    failing = ("400", "404", "408", "413", "429", "502", "503", "504", "default")
     paths["/v1/messages/count_tokens"] = {
-        "post": _own("Count the tokens of a message", counted, failures=failing, body=ask)
+        "post": _own(
+            "Count the tokens of a message",
+            counted,
+            failures=failing,
+            body=ask,
+            error=_ANTHROPIC_ERROR,
+        )
     }
-    listing = _object({"data": {"type": "array", "items": _OPEN}}, "data")
-    paths["/v1/models"] = {"get": _own("Models that can be called", listing, failures=("401",))}
+    model = _object({"id": _TEXT}, "id")
+    listing = _object({"data": {"type": "array", "items": model}}, "data")
+    paths["/v1/models"] = {"get": _own("Models that can be called", listing)}
     paths["/v1/models/{model}"] = {
-        "get": _own("One model", _OPEN, failures=("401", "404"), parameters=[_in_path("model")])
+        "get": _own("One model", model, failures=("404",), parameters=[_in_path("model")])
     }
     for path, summary in (("/healthz", "Alive"), ("/readyz", "Ready to take calls")):
         failures = ("503",) if path == "/readyz" else ()
         paths[path] = {"get": _own(summary, _OPEN, failures=failures, secured=False)}
-    paths["/metrics"] = {
-        "get": _own("Prometheus metrics", _TEXT, failures=("401", "403"), kind="text/plain")
-    }
+    metrics = _own("Prometheus metrics", _TEXT, failures=("403", "404"), kind="text/plain")
+    metrics["security"] = [{}, *_KEYS]  # on this machine nobody is asked for a key
+    paths["/metrics"] = {"get": metrics}
     paths["/openapi.json"] = {"get": _own("This document", _OPEN, secured=False)}
-    return paths | _admin_paths()
+    return paths | _batch_paths() | _admin_paths()
+
+
+_KEPT_UPSTREAM: dict[str, tuple[str, ...]] = {
+    "/v1/files": ("get", "post"),
+    "/v1/files/{id}": ("get", "delete"),
+    "/v1/files/{id}/content": ("get",),
+    "/v1/batches": ("get", "post"),
+    "/v1/batches/{id}": ("get",),
+    "/v1/batches/{id}/cancel": ("post",),
+    "/v1/messages/batches": ("get", "post"),
+    "/v1/messages/batches/{id}": ("get", "delete"),
+    "/v1/messages/batches/{id}/cancel": ("post",),
+    "/v1/messages/batches/{id}/results": ("get",),
+}
+_UPSTREAM: Schema = {
+    "name": "x-stillhouse-upstream",
+    "in": "header",
+    "required": False,
+    "schema": _TEXT,
+    "description": "The upstream that keeps it, where several could.",
+}
+
+
+def _batch_paths() -> Schema:
+    """Files and batches: what is passed on untouched to the upstream that keeps them."""
+    return {
+        path: {method: _passed(path, method) for method in methods}
+        for path, methods in _KEPT_UPSTREAM.items()
+    }
+
+
+def _passed(path: str, method: str) -> Schema:
+    error = _ANTHROPIC_ERROR if path.startswith("/v1/messages") else _ERROR
+    refusals = {status: _said(text, error) for status, text in _FAILURES.items()}
+    refusals["403"] = _said("A key for some models only may not use batches.", error)
+    anything: Schema = {"*/*": {}}
+    made: Schema = {
+        "summary": "Passed on to the upstream",
+        "security": _KEYS,
+        "parameters": [_UPSTREAM, *([_in_path("id")] if "{id}" in path else [])],
+        "responses": {
+            "200": {"description": "The upstream's answer.", "content": anything},
+            **refusals,
+            "default": {"description": "The upstream's answer.", "content": anything},
+        },
+    }
+    if method == "post" and not path.endswith("/cancel"):
+        kind = "multipart/form-data" if path == "/v1/files" else "application/json"
+        made["requestBody"] = {"required": True, **_content(_OPEN, kind)}
+    return made
 
 
 def _admin_paths() -> Schema:
-    key = _object({"name": {"type": "string", "minLength": 1, "maxLength": 128}}, "name")
-    by = {"type": "string", "enum": ["model", "day", "task", "team", "customer", "feature", "key"]}
+    by = {"type": "string", "enum": list(GROUPINGS)}
     by_parameter = {"name": "by", "in": "query", "required": False, "schema": by}
+    revoked = _object({"key_id": _TEXT, "revoked": {"const": True}}, "key_id", "revoked")
+    made = {**_KEY, "required": [*_KEY["required"], "token"]}
     return {
         "/admin/keys": {
-            "get": _own("Virtual keys, without their tokens", _OPEN, failures=_ADMIN),
-            "post": _own("Make a virtual key", _OPEN, failures=_ADMIN, body=key, status="201"),
+            "get": _own("Virtual keys, without their tokens", _rows("keys", _KEY), failures=_ADMIN),
+            "post": _own("Make a virtual key", made, failures=_ADMIN, body=_NEW_KEY, status="201"),
         },
         "/admin/keys/{key_id}": {
-            "delete": _own("Revoke a key", _OPEN, failures=_ADMIN, parameters=[_in_path("key_id")])
+            "delete": _own(
+                "Revoke a key", revoked, failures=_ADMIN, parameters=[_in_path("key_id")]
+            )
         },
-        "/admin/budgets": {"get": _own("Quotas and what is left of them", _OPEN, failures=_ADMIN)},
+        "/admin/budgets": {
+            "get": _own(
+                "Quotas and what is left of them", _rows("budgets", _BUDGET), failures=_ADMIN
+            )
+        },
         "/admin/spend": {
-            "get": _own("What was spent", _OPEN, failures=_ADMIN, parameters=[by_parameter])
+            "get": _own(
+                "What was spent", _rows("rows", _SPENT), failures=_ADMIN, parameters=[by_parameter]
+            )
         },
     }

@@ -34,14 +34,14 @@ class Other:
         if scope["type"] != "http":
             return
         method, path = scope["method"], scope["path"]
+        headers, client = scope["headers"], scope.get("client")
+        wire = _spoken(path, headers)
         handler, rest, methods = self._table.find(method, path)
         if path in SERVED:
             methods = ("POST",)
         if handler is None:
-            await _unknown(method, path, methods).send(send)
+            await _unknown(wire, method, path, methods).send(send)
             return
-        headers = scope["headers"]
-        client = scope.get("client")
         try:
             body = await read_body(receive, dict(headers), self._limits)
             question = Question(
@@ -55,27 +55,35 @@ class Other:
             )
             answer = await handler(question)
         except RefusedError as refused:
-            answer = failure(refused.status, str(refused))
+            answer = failure(wire, refused.status, str(refused))._replace(headers=refused.headers)
         except TimeoutError:
-            answer = failure(408, "the request's body took too long to arrive")
+            answer = failure(wire, 408, "the request's body took too long to arrive")
         except ConnectionError:
             return
         except (CallerError, ConfigError, StoreError, ProviderError) as failed:
             status = next(status for kind, status in _STATUS if isinstance(failed, kind))
-            answer = failure(status, str(failed))
+            answer = failure(wire, status, str(failed))
         if method == "HEAD":
             answer = answer._replace(body=b"")
         await answer.send(send)
 
 
-def failure(status: int, sentence: str) -> Answer:
-    """A failure in OpenAI's envelope, which most clients read."""
-    return Answer(status, error_body(Wire.CHAT, status, "", sentence))
+def _spoken(path: str, headers: list[tuple[bytes, bytes]]) -> Wire:
+    """Whose envelope a caller reads: Anthropic's where it speaks so, else OpenAI's as most do."""
+    if path.startswith("/v1/messages") or any(name == b"anthropic-version" for name, _ in headers):
+        return Wire.MESSAGES
+    return Wire.CHAT
 
 
-def _unknown(method: str, path: str, methods: tuple[str, ...]) -> Answer:
+def failure(wire: Wire, status: int, sentence: str) -> Answer:
+    """A failure in one sentence."""
+    return Answer(status, error_body(wire, status, "", sentence))
+
+
+def _unknown(wire: Wire, method: str, path: str, methods: tuple[str, ...]) -> Answer:
     if methods:
-        answer = failure(405, f"{method} is not served at this path; use {' or '.join(methods)}")
+        sentence = f"{method} is not served at this path; use {' or '.join(methods)}"
+        answer = failure(wire, 405, sentence)
         return answer._replace(headers=((b"allow", ", ".join(methods).encode()),))
     shown = path if path.isprintable() and len(path) < 200 else "(this path)"
-    return failure(404, f"nothing is served at {shown}; GET /openapi.json lists the paths")
+    return failure(wire, 404, f"nothing is served at {shown}; GET /openapi.json lists the paths")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stillhouse.core.calls import Fate, Headers, UpstreamCall
 from stillhouse.core.catalogue import Upstream, Wire
-from stillhouse.core.errors import UpstreamError
+from stillhouse.core.errors import CallerError, UpstreamError
 from stillhouse.core.ports import Reply
 from stillhouse.core.traffic import Completion, Request, Usage
 from stillhouse.providers.canned import EVENTS, JSON, CannedReply, models, refusal, streams, told
@@ -74,7 +74,10 @@ class ScriptedProvider:
             return CannedReply(200, [JSON], [models(self._upstream.models)])
         if call.wire not in (Wire.CHAT, Wire.RESPONSES, Wire.MESSAGES) or call.method != "POST":
             return refusal(call.wire, 404, "not_scripted", "a script answers conversations alone")
-        parts = self._parts(call, rule)
+        try:
+            parts = self._parts(call, rule)
+        except CallerError as unreadable:
+            return refusal(call.wire, 400, "unreadable", str(unreadable))
         headers: Headers = [EVENTS if streams(call) else JSON]
         if fate is not Fate.OK or rule.cut:
             parts = parts[: len(parts) // 2] or [parts[0][: len(parts[0]) // 2]]

@@ -85,7 +85,7 @@ class Sign(Enum):
     NONE = "none"
 
 
-_SILENT = (Fate.CALLER_GONE, Fate.WITHDRAWN, Fate.INTERRUPTED, Fate.TOO_LARGE)
+_SILENT = (Fate.CALLER_GONE, Fate.WITHDRAWN, Fate.OUTRUN, Fate.INTERRUPTED, Fate.TOO_LARGE)
 
 
 def sign_of(outcome: Outcome) -> Sign:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from itertools import count
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,6 +60,7 @@ class BatchUpstream:
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     cut_after: int | None = None
     _contents: dict[str, bytes] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _server: asyncio.Server | None = None
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -82,7 +84,7 @@ class BatchUpstream:
 
     def keep(self, content: bytes, purpose: str, name: str = "file.jsonl") -> str:
         """Keep a file; its id."""
-        file_id = f"file-{len(self.files) + 1}"
+        file_id = f"file-{next(self._numbers)}"
         self.files[file_id] = {
             "id": file_id,
             "object": "file",
@@ -100,7 +102,7 @@ class BatchUpstream:
         self.asked.append(asked)
         for (method, path), act in _ROUTES.items():
             found = re.fullmatch(path, asked.path)
-            if found and method == asked.method:
+            if found and (asked.method == method or (method, asked.method) == ("GET", "HEAD")):
                 try:
                     return act(self, asked, *found.groups())
                 except (KeyError, ValueError) as wrong:
@@ -130,7 +132,7 @@ class BatchUpstream:
 
     def delete_file(self, asked: Asked, file_id: str) -> Given:
         """DELETE /v1/files/ID."""
-        del self.files[file_id]
+        del self.files[file_id], self._contents[file_id]
         return _json({"id": file_id, "object": "file", "deleted": True})
 
     def make_batch(self, asked: Asked) -> Given:
@@ -143,7 +145,7 @@ class BatchUpstream:
                 good += orjson.dumps(row) + b"\n"
             else:
                 bad += orjson.dumps(row) + b"\n"
-        batch_id = f"batch_{len(self.batches) + 1}"
+        batch_id = f"batch_{next(self._numbers)}"
         self.batches[batch_id] = {
             "id": batch_id,
             "object": "batch",
@@ -178,7 +180,7 @@ class BatchUpstream:
     def make_messages(self, asked: Asked) -> Given:
         """POST /v1/messages/batches."""
         lines = [_anthropic_line(row) for row in orjson.loads(asked.body)["requests"]]
-        batch_id = f"msgbatch_{len(self.batches) + 1}"
+        batch_id = f"msgbatch_{next(self._numbers)}"
         counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
         for line in lines:
             counts[line["result"]["type"]] += 1
@@ -205,7 +207,7 @@ class BatchUpstream:
 
     def delete_messages(self, asked: Asked, batch_id: str) -> Given:
         """DELETE /v1/messages/batches/ID."""
-        del self.batches[batch_id]
+        del self.batches[batch_id], self._contents[batch_id]
         return _json({"id": batch_id, "type": "message_batch_deleted"})
 
     def results(self, asked: Asked, batch_id: str) -> Given:
@@ -247,7 +249,8 @@ class BatchUpstream:
             f"request-id: req_1\r\ncontent-length: {len(given.body)}\r\n\r\n".encode()
         )
         end = len(given.body) if given.cut_after is None else given.cut_after
-        for piece in _pieces(given.body[:end]):
+        end = 0 if method == "HEAD" else end
+        for piece in _pieces(given.body, end):
             writer.write(piece)
             await writer.drain()
         return given.cut_after is None
@@ -334,9 +337,9 @@ def _form(asked: Asked) -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def _pieces(body: bytes) -> Iterator[bytes]:
-    for start in range(0, len(body), _PIECE_BYTES):
-        yield body[start : start + _PIECE_BYTES]
+def _pieces(body: bytes, end: int) -> Iterator[bytes]:
+    for start in range(0, end, _PIECE_BYTES):
+        yield body[start : min(start + _PIECE_BYTES, end)]
 
 
 async def _serve(port: int) -> None:

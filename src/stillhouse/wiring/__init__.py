@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,8 +21,9 @@ from stillhouse.core.traffic import Attempt
 from stillhouse.ledger.book import PriceBook
 from stillhouse.ledger.names import host_from_row
 from stillhouse.ledger.prices import PRICED_LEAVES, Price, price_from_row
+from stillhouse.store import opening
 from stillhouse.store.encodings import Encodings
-from stillhouse.store.sqlite import SqliteStore
+from stillhouse.store.face import Store
 
 # Students stand on scipy and scikit-learn, which take seconds to load: only verbs that meet a
 # student pay for them.
@@ -64,7 +66,7 @@ class EncodingNotes:
 @contextmanager
 def encodings(database: Path) -> Iterator[Encodings]:
     """The cache of encodings beside a database."""
-    with Encodings(database) as found:
+    with Encodings(opening.beside(address_of(database))) as found:
         yield found
 
 
@@ -111,7 +113,7 @@ def student_reader(
 
 
 def distil_house(
-    store: SqliteStore, cache_of: Encodings, say: Callable[[str], None], encoder: str = ""
+    store: Store, cache_of: Encodings, say: Callable[[str], None], encoder: str = ""
 ) -> House:
     """What a distillation needs, from this machine."""
     from stillhouse.flows.workbench import House
@@ -168,14 +170,23 @@ def shipped_prices() -> Path:
     return Path(__file__).parents[1] / "catalogues" / "prices.yaml"
 
 
-def open_store(database: Path) -> SqliteStore:
+def open_store(database: Path) -> Store:
     """The database, made where there is none."""
-    return SqliteStore(database)
+    return opening.open_store(address_of(database))
 
 
-def existing_store(database: Path) -> SqliteStore:
+def existing_store(database: Path) -> Store:
     """The database; StoreError where there is none."""
-    return SqliteStore.existing(database)
+    return opening.existing_store(address_of(database))
+
+
+def address_of(database: Path) -> str:
+    """A database as it was given: an address that became a path has lost one of its slashes.
+
+    >>> address_of(Path("postgresql://db.local/books")), address_of(Path("books.db"))
+    ('postgresql://db.local/books', 'books.db')
+    """
+    return re.sub(r"^(postgres(?:ql)?:/)(?!/)", r"\1/", str(database))
 
 
 @dataclass(frozen=True, slots=True)

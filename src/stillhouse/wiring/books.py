@@ -18,6 +18,8 @@ def access_of(database: str) -> Access:
 
 def spend_rows(database: str, by: str) -> Iterator[dict[str, Any]]:
     """What was spent, grouped; amounts are exact decimal text, None where a part is unpriced."""
+    if not is_dsn(database) and not Path(database).exists():
+        return  # nothing has been folded yet
     with existing_store(database) as store:
         for row in spend_by(store, by, None).rows:
             yield {

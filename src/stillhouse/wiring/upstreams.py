@@ -15,6 +15,7 @@ from stillhouse.core.ports import Provider
 from stillhouse.core.traffic import Completion, LoggedCall, Request, Usage
 from stillhouse.ledger.usage import decompose
 from stillhouse.logs.bodies import ANTHROPIC, OPENAI, RESPONSES, Dialect
+from stillhouse.logs.values import RowError
 from stillhouse.providers.http import HttpProvider
 
 DIALECTS: Mapping[Wire, Dialect] = {
@@ -57,7 +58,7 @@ def read_request(body: bytes, wire: Wire) -> Request:
         raise CallerError(f"{wire} holds no conversation; use chat, responses or messages")
     try:
         return dialect.request_of(orjson.loads(body))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as wrong:
+    except (RowError, KeyError, TypeError, AttributeError, IndexError, ValueError) as wrong:
         raise CallerError(f"the request cannot be read as a conversation: {wrong}") from wrong
 
 
