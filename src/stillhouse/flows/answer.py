@@ -8,8 +8,10 @@ from functools import partial
 from typing import NamedTuple
 
 from stillhouse.core.calls import Done, Ended, Fate, Headers
+from stillhouse.core.catalogue import Deployment
 from stillhouse.core.errors import CallerError, StillhouseError
 from stillhouse.core.quotas import Denied, Hold
+from stillhouse.core.traffic import AttemptKind
 from stillhouse.dialects.faults import error_body
 from stillhouse.flows.attempt import Attempting, Failed
 from stillhouse.flows.hedging import Hedging

@@ -51,6 +51,7 @@ class Hedging:
         self._legs = [_Leg(self, house, asked, caller, deployment, kind, place)]
         self._main = self._legs[0]
         self._winner: _Leg | None = None
+        self._following: asyncio.Task[None] | None = None
         self.price = self._main.price
         self.beside: list[Ended] = []
         self._outcome = Outcome(Fate.INTERRUPTED, answered=True)
@@ -63,19 +64,17 @@ class Hedging:
 
     async def run(self, hold: Hold) -> Ended | Failed:
         """Send the call, a second one if need be, and pass the first good answer on."""
-        tasks = [
-            asyncio.ensure_future(self._legs[0].go(hold)),
-            asyncio.ensure_future(self._follow()),
-        ]
-        self._legs[0].task = tasks[0]
+        first = self._legs[0].task = asyncio.ensure_future(self._legs[0].go(hold))
+        following = self._following = asyncio.ensure_future(self._follow())
+        tasks = (first, following)
         if self._asked.route.on_disconnect is OnDisconnect.CANCEL:
             self._caller.interrupt(asyncio.current_task())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            self._call_off(tasks[1])
+            self._call_off()
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
-            self._call_off(tasks[1])
+            self._call_off()
             for leg in self._legs:
                 leg.stop()
             await asyncio.wait(tasks)
@@ -96,6 +95,7 @@ class Hedging:
         """Whether this one's answer is the caller's: the first that asks stops the other."""
         if self._winner is None:
             self._winner = leg
+            self._call_off()
             for other in self._legs:
                 if other is not leg:
                     other.lane.outrun = True
@@ -106,10 +106,10 @@ class Hedging:
         """Whether no other call of the two has yet to be booked."""
         return all(other.booked for other in self._legs if other is not leg)
 
-    def _call_off(self, following: asyncio.Future[None]) -> None:
+    def _call_off(self) -> None:
         """Make no second call, unless it has begun."""
-        if len(self._legs) == 1:
-            following.cancel()
+        if len(self._legs) == 1 and self._following is not None:
+            self._following.cancel()
 
     async def _follow(self) -> None:
         """Make the second call when it is time for it, if there is one to make."""
@@ -138,11 +138,12 @@ class Hedging:
     async def _result(self) -> Ended | Failed:
         """What the caller is given, or told, of the two; the other one is booked."""
         first = self._legs[0]
-        alive = [leg for leg in self._legs if leg.fault is None]
-        if first.fault is not None and not alive:
-            self._free(self._legs[1:])
-            raise first.fault  # its hold is freed by the one who reserved it
-        self._free([leg for leg in self._legs if leg.fault is not None])
+        alive = [leg for leg in self._legs if leg.ended or leg.failed]
+        for leg in self._legs:
+            if leg not in alive and (alive or leg is not first):
+                self._house.desk.settle(leg.hold, 0, 0)
+        if not alive:  # then the first one's hold is freed by the one who reserved it
+            raise first.fault or asyncio.CancelledError
         given = [leg for leg in alive if leg.ended is not None]
         self._main = self._winner if self._winner in given else (given or alive)[-1]
         for leg in alive:
@@ -153,10 +154,6 @@ class Hedging:
             return await self._closed(self._main.ended)
         told = [leg.failure for leg in alive if leg.heard.fate is Fate.STATUS]
         return told[0] if told else self._main.failure
-
-    def _free(self, unsent: list[_Leg]) -> None:
-        for leg in unsent:
-            self._house.desk.settle(leg.hold, 0, 0)
 
     def _sum_up(self, first: _Leg, alive: list[_Leg]) -> None:
         """How long it took, and whether the plan may go on from what came of the first call."""
@@ -193,6 +190,7 @@ class _Leg(Attempting):
         "ended",
         "failed",
         "fault",
+        "heard",
         "hold",
         "lane",
         "task",

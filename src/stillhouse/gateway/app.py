@@ -16,7 +16,7 @@ from stillhouse.dialects.peek import peek
 from stillhouse.flows.answer import answer
 from stillhouse.flows.house import Asked, House
 from stillhouse.gateway.caller import AsgiCaller, Patience, Receive, Scope, Send
-from stillhouse.gateway.door import Door, MisdirectedError
+from stillhouse.gateway.door import Door, MisdirectedError, with_metadata
 from stillhouse.ledger.names import matches
 from stillhouse.routing.catalogue import find_route
 
@@ -88,9 +88,7 @@ class Endpoint:
             await _tell(send, wire, 408, "timeout", "the request's body took too long to arrive")
             return
         if route is None:
-            sentence = (
-                f"the model {ask.model!r} is not served here; GET /v1/models lists those that are"
-            )
+            sentence = f"the model {ask.model!r} is not served here; GET /v1/models lists names"
             await _tell(send, wire, 404, "not_found", sentence)
             return
         caller = AsgiCaller(scope, receive, send)
@@ -104,7 +102,7 @@ class Endpoint:
             body,
             route,
             visitor.key.key_id,
-            visitor.tags,
+            with_metadata(visitor.tags, ask.metadata) if ask.metadata else visitor.tags,
             visitor.headers,
             visitor.caller_key,
             visitor.found.get(b"traceparent", b"").decode("latin-1"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from stillhouse.core.errors import CallerError
@@ -139,6 +140,20 @@ class Door:
             fields = {tag: getattr(key.tags, tag) or named.get(tag, "") for tag in _TAGS.values()}
             tags = self._tags[memory] = Tags(**fields)
         return tags
+
+
+def with_metadata(tags: Tags, metadata: Mapping[str, object]) -> Tags:
+    """Fill tags that neither the key nor a header names from a request's own metadata.
+
+    >>> with_metadata(Tags(team="cards"), {"team": "loans", "feature": "search"})
+    Tags(task='', team='cards', customer='', feature='search', region='')
+    """
+    said = {
+        tag: _tag(value.encode("utf-8", "replace"))
+        for tag in _TAGS.values()
+        if not getattr(tags, tag) and isinstance(value := metadata.get(tag), str)
+    }
+    return replace(tags, **said) if said else tags
 
 
 def _token(found: dict[bytes, bytes]) -> bytes:

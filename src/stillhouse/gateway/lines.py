@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import orjson
 
-from stillhouse.core.calls import Done
+from stillhouse.core.calls import Done, Fate
 from stillhouse.core.money import PICO
 from stillhouse.core.traffic import Tags
 from stillhouse.gateway.backlog import Backlog
@@ -50,7 +50,7 @@ class Lines:
         """Take note of a request that has ended."""
         if self._level is Level.NONE:
             return
-        if done.status < 400:
+        if done.status < 400 and not (done.attempts and done.attempts[-1].fate is not Fate.OK):
             if self._level is Level.ERRORS:
                 return
             if self._limit < _SAMPLED and int(done.exchange_id[-8:], 16) >= self._limit:

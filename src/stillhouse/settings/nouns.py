@@ -20,6 +20,13 @@ class Durability(StrEnum):
     POWER = "power"
 
 
+class WhenDown(StrEnum):
+    """What becomes of calls under a quota while nobody can say what is left of it."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where callers are heard, and how much each of them may take up.
@@ -27,6 +34,8 @@ class Server:
     `hosts` are the names that a request's Host field may have, empty for any; on a loopback address
     an empty list means loopback's own names, so that no web page can call by a name of its own.
     `insecure_open` lets everybody in on an address that others can reach, without a virtual key.
+    `when_store_is_down` is about calls under a quota once the leases in hand are used up and the
+    quotas' database cannot be asked for more.
     """
 
     host: str = "127.0.0.1"
@@ -34,6 +43,7 @@ class Server:
     workers: int = 1
     hosts: tuple[str, ...] = ()
     insecure_open: bool = False
+    when_store_is_down: WhenDown = WhenDown.DENY
     max_body_bytes: int = 32 * 2**20
     max_header_bytes: int = 64 * 2**10
     max_connections: int = 4096

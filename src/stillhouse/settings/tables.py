@@ -59,6 +59,11 @@ SECTIONS: dict[str, Section] = {
                 "loopback: loopback's own).",
             ),
             Field("insecure_open", FLAG, "Listen beyond loopback although no virtual key exists."),
+            Field(
+                "when_store_is_down",
+                one_of(nouns.WhenDown),
+                "Calls under a quota while its database is away and the leases are used up.",
+            ),
             Field("max_body_bytes", SIZE, "Largest body of a request."),
             Field("max_header_bytes", SIZE, "Largest head of a request, all fields together."),
             Field("max_connections", whole(1), "Open connections per worker; more get a 503."),

@@ -7,13 +7,16 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import orjson
 
 from stillhouse.core.calls import Done
 from stillhouse.core.catalogue import Recorded, Route
 from stillhouse.core.errors import ConfigError
 from stillhouse.core.ports import Watch
-from stillhouse.core.quotas import VirtualKey
+from stillhouse.core.quotas import Alert, VirtualKey
 from stillhouse.dialects.redact import hashed, redact_body
 from stillhouse.flows.desk import LeasingDesk
 from stillhouse.flows.house import House, Keeper
@@ -38,7 +41,7 @@ from stillhouse.providers.tokens import ShapeCounter
 from stillhouse.routing.catalogue import names
 from stillhouse.routing.health import Health
 from stillhouse.settings.addresses import is_loopback
-from stillhouse.settings.nouns import Logged, Settings
+from stillhouse.settings.nouns import Logged, Settings, WhenDown
 from stillhouse.settings.reading import unpack
 from stillhouse.settings.starting import database_of
 from stillhouse.store.journal import JournalWriter
@@ -76,7 +79,13 @@ class Application:
             price_facts=lambda price_id: facts_of(facts[price_id]) if price_id in facts else None,
         )
         self._ring, self._quotas = KeyRing(), settings.quotas
-        self._desk = LeasingDesk(self._access, self._journal.run, clock.now_us)
+        self._desk = LeasingDesk(
+            self._access,
+            self._journal.run,
+            clock.now_us,
+            when_store_is_down="allow" if server.when_store_is_down is WhenDown.ALLOW else "deny",
+            alerts=alert,
+        )
         self._metrics = Metrics(names(settings.catalogue), folder)
         self._tracing = _tracing(settings, env)
         self._lines = _lines(settings)
@@ -181,6 +190,13 @@ class Application:
             await asyncio.sleep(PUBLISH_SECONDS)
             self._metrics.publish()
             self._faults()  # writes what waits for the journal, if anything does
+
+
+def alert(told: Alert) -> None:
+    """Say on standard error, as a line of JSON, that a soft quota has reached a share."""
+    line = orjson.dumps({"alert": "quota", **told._asdict()})
+    with suppress(OSError):
+        os.write(STDERR, line + b"\n")
 
 
 def body_keeper() -> Callable[[Route, bytes], str]:

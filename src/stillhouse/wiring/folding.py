@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stillhouse.core.calls import Ended, Fate, Started
 from stillhouse.core.catalogue import Wire
+from stillhouse.core.errors import StoreError
 from stillhouse.core.traffic import Completion, Request, Usage
 from stillhouse.dialects.assemble import assemble
 from stillhouse.dialects.prompt import text_asked
@@ -24,14 +26,30 @@ from stillhouse.store.journal_reading import JournalFolder
 from stillhouse.store.opening import open_store
 from stillhouse.wiring import SystemClock, price_book
 from stillhouse.wiring.books import access_of
-from stillhouse.wiring.upstreams import free_hosts, read_completion, read_request
+from stillhouse.wiring.upstreams import DIALECTS, free_hosts, read_completion, read_request
 
 
 def fold(payload: bytes, ended: Callable[[float], bool]) -> None:
     """Fold until `ended` says so; see flows.fold."""
     settings = unpack(payload)
     folder, journals = folder_of(settings, os.environ)
-    fold_forever(folder, journals, now_us=SystemClock().now_us, wait=ended)
+    clock = SystemClock()
+    leases = access_of(database_of(settings, os.environ))
+    kept_us = round(settings.journal.keep_days * _DAY_US)
+    next_us = 0
+
+    def wait(seconds: float) -> bool:
+        """Put away what has had its time, once an hour, and wait."""
+        nonlocal next_us
+        now_us = clock.now_us()
+        if now_us >= next_us:
+            next_us = now_us + _HOUR_US
+            with suppress(StoreError):  # in an hour, then
+                leases.forget(now_us)
+                journals.forget_folded(now_us - kept_us)
+        return ended(seconds)
+
+    fold_forever(folder, journals, now_us=clock.now_us, wait=wait)
 
 
 def folder_of(settings: Settings, env: Mapping[str, str]) -> tuple[Folder, JournalFolder]:
@@ -102,12 +120,19 @@ def bodies(started: Started, ended: Ended) -> tuple[Request, Completion]:
     """The conversation that was asked and the answer that was given, as far as they were kept."""
     asked, answered = Wire(started.wire), Wire(started.spoken or started.wire)
     request, completion = Request(()), Completion()
-    if started.asked.startswith("{"):
+    if started.asked.startswith("{") and asked in DIALECTS:
         request = read_request(started.asked.encode(), asked)
-    if ended.answer and ended.attempt.ok:
+    if answered not in DIALECTS:  # no conversation: what was asked and answered stays out
+        return request, completion
+    if ended.answer.startswith(_BODIES) and ended.attempt.ok:
         body = ended.answer.encode()
         completion = read_completion(assemble(body, answered) if ended.streamed else body, answered)
     return request, completion
 
 
 _COUNTER = ShapeCounter()
+_BODIES = ("{", "data:", "event:", ":")
+"""How an answer begins that was kept in full; a hash begins otherwise."""
+
+_HOUR_US = 3_600_000_000
+_DAY_US = 24 * _HOUR_US
