@@ -31,6 +31,9 @@ _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
+_SEQUENCE = re.compile(rb'"sequence_number": ?(\d{1,9})')
+
+
 class _Body(msgspec.Struct, gc=False):
     """What is read of a body, of a chat chunk and of the `response` inside a Responses event."""
 
@@ -191,6 +194,12 @@ class StreamEye:
         """
         events = _read_events(self.stream()).events
         return bool(events) and (bool(events[-1].error) or events[-1].type == "error")
+
+    @property
+    def next_sequence(self) -> int:
+        """The `sequence_number` that a further event of a Responses stream has."""
+        found = _SEQUENCE.findall(self.stream())
+        return int(found[-1]) + 1 if found else 0
 
     def end(self) -> Seen:
         """Say what the stream told, now that no more of it comes."""

@@ -335,7 +335,13 @@ class Attempting:
             sentence = f"the upstream's stream broke off: {heard.error}"
             wire = self._asked.ask.wire
             told = eye.told_error()  # the upstream's own error event has gone through
-            error = b"" if told else stream_error(wire, 502, "upstream_error", sentence)
+            error = (
+                b""
+                if told
+                else stream_error(
+                    wire, 502, "upstream_error", sentence, sequence_number=eye.next_sequence
+                )
+            )
             await self._caller.end(error if turned is None else turned.end() or error)
         return ended
 
