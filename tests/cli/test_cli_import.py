@@ -115,7 +115,10 @@ def test_an_interrupted_import_goes_on_and_keeps_what_it_set_aside(
     def interrupt(_: ImportSummary, __: float) -> None:
         raise KeyboardInterrupt
 
-    with wiring.open_store(tmp_path / "stillhouse.db") as store, pytest.raises(KeyboardInterrupt):
+    with (
+        wiring.open_store(str(tmp_path / "stillhouse.db")) as store,
+        pytest.raises(KeyboardInterrupt),
+    ):
         import_log(
             log.open,
             log.fingerprint(),
@@ -145,7 +148,7 @@ def test_a_table_is_mapped_and_its_missing_fields_set(run: Run, tmp_path: Path) 
         *("--map", "at=created_at", "--set", "model=gpt-4o", "--set", "system=@prompt.md"),
     )
     assert (said.code, said.err.count("set model, system")) == (0, 1)
-    with wiring.existing_store(tmp_path / "stillhouse.db") as store:
+    with wiring.existing_store(str(tmp_path / "stillhouse.db")) as store:
         asked = [[m.text for m in e.request.messages] for e in store.exchanges()]
     assert asked == [["Sort the message.", "bye"], ["Sort the message.", "hi"]]
 
@@ -265,7 +268,7 @@ def test_a_place_that_cannot_be_written_is_said(run: Run, tmp_path: Path) -> Non
 def test_a_database_that_cannot_be_used_is_said(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "calls.jsonl", pair(1))
     newer = tmp_path / "newer.db"
-    wiring.open_store(newer).close()
+    wiring.open_store(str(newer)).close()
     with sqlite3.connect(newer) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
@@ -282,7 +285,7 @@ def test_a_database_that_cannot_be_used_is_said(run: Run, tmp_path: Path) -> Non
 
 def test_a_second_import_at_the_same_time_is_refused(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "calls.jsonl", pair(1))
-    with wiring.open_store(tmp_path / "stillhouse.db") as store, store.importing():
+    with wiring.open_store(str(tmp_path / "stillhouse.db")) as store, store.importing():
         said = run("import", "calls.jsonl")
     assert said.code == 2
     assert "another process is importing into stillhouse.db" in said.err

@@ -120,7 +120,7 @@ def test_without_a_database_there_is_one_sentence(run: Run) -> None:
 
 
 def test_empty_books_say_what_to_do(run: Run, tmp_path: Path) -> None:
-    wiring.open_store(tmp_path / "stillhouse.db").close()
+    wiring.open_store(str(tmp_path / "stillhouse.db")).close()
     assert run("ledger")[:2] == (
         0,
         "The books are empty; bring a log in: stillhouse import FILE\n",

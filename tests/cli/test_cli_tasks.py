@@ -125,7 +125,7 @@ def test_without_traffic_there_is_no_task(run: Run, tmp_path: Path) -> None:
     said = run("tasks")
     assert said.code == 2
     assert "there is no database at stillhouse.db" in said.err
-    wiring.open_store(tmp_path / "stillhouse.db").close()
+    wiring.open_store(str(tmp_path / "stillhouse.db")).close()
     assert "The books are empty" in run("tasks").out
     assert run("tasks", "--json").json["tasks"] == []
 

@@ -95,7 +95,25 @@ BROKEN = [
     for name in Fate
     if name not in (Fate.OK, Fate.STATUS, Fate.CALLER_GONE, Fate.WITHDRAWN, Fate.INTERRUPTED)
 ]
-PLAYS = st.sampled_from([*WORST, *LEAVING, *STATUSES, *BROKEN])
+
+def later(play: Play, turns: int, *, sent: bool) -> Play:
+    """The same after some turns of the loop: of two calls at once, any may be ahead."""
+
+    def played(stage: Stage, stream: bool, wire: Wire) -> Says:
+        said, pauses = play(stage, stream, wire), [lambda: asyncio.sleep(0)] * turns
+        if sent:
+            return said._replace(waiting=[*pauses, *said.waiting])
+        return said._replace(dialling=[*pauses, *said.dialling])
+
+    return played
+
+
+PLAYS = st.builds(
+    later,
+    st.sampled_from([*WORST, *LEAVING, *STATUSES, *BROKEN]),
+    st.sampled_from([0, 0, 1, 2, 3, 5, 9]),
+    sent=st.booleans(),
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,7 @@ def requests(draw: st.DrawFn) -> Request:
         "pay_twice": draw(st.booleans()),
         "on_disconnect": draw(st.sampled_from(OnDisconnect)),
         "cache_seconds": draw(st.sampled_from([0, 0, 60])),
+        "hedge_after_seconds": draw(st.sampled_from([None, None, 0.0])),
     }
     plays = {name: draw(st.lists(PLAYS, min_size=1, max_size=4)) for name in to}
     return Request(draw(st.booleans()), to, terms, plays)

@@ -25,7 +25,7 @@ from openai import (
 from stillhouse.core.calls import Ended
 from stillhouse.core.quotas import Quota, Scope, Unit, Window
 from stillhouse.flows.verify import Audit, verify
-from stillhouse.gateway.batches import FILES
+from stillhouse.gateway.batches import UPLOAD_BYTES
 from stillhouse.settings.reading import parse_settings
 from stillhouse.store.sqlite import SqliteStore
 from stillhouse.testing.batching import BatchUpstream
@@ -447,7 +447,7 @@ def test_who_has_no_key_gets_nothing(served: Served, upstream: BatchUpstream) ->
 
 
 def test_an_upload_beyond_the_limit_is_refused_before_it_is_sent(served: Served) -> None:
-    length = str(FILES.body_bytes + 1)
+    length = str(UPLOAD_BYTES + 1)
     status, said = ask(served, "POST", "/v1/files", length=length)
     assert status == 413
     assert b"split it" in said

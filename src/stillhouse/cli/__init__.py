@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from stillhouse import __version__
 from stillhouse.core.errors import StillhouseError
@@ -50,18 +50,30 @@ class Verbs(click.Group):
             formatter.write_dl([(name, short) for name, (_, short) in VERBS.items()])
 
 
+class Place(click.ParamType):
+    """Where the books are: the path of a file, or an address, kept as it was typed."""
+
+    name = "place"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--db",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("stillhouse.db"),
+    type=Place(),
+    default="stillhouse.db",
     show_default=True,
     envvar="STILLHOUSE_DB",
-    help="The database file; made by `import` where there is none.",
+    help="The books: a SQLite file, or postgresql://...; made by `import` where there are none.",
 )
 @click.version_option(__version__, prog_name="stillhouse")
 @click.pass_context
-def cli(ctx: click.Context, db: Path) -> None:
+def cli(ctx: click.Context, db: str) -> None:
     """Keep the books on AI spend, and distil the repetitive part of it.
 
     \b

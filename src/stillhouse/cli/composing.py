@@ -29,6 +29,7 @@ from stillhouse.planner import Plan, Verdict, days_text
 from stillhouse.risk.certificate import risk_curve
 from stillhouse.risk.evidence import exact_interval
 from stillhouse.store.face import Store
+from stillhouse.store.opening import is_dsn
 
 CONFUSIONS = 12
 EXAMPLES = 2
@@ -44,7 +45,7 @@ def report(
     command: str,
 ) -> page.Report:
     """Everything that is known of a task, as one page."""
-    with wiring.encodings(Path(store.place)) as cache:
+    with wiring.encodings(store.place) as cache:
         student = None
         if found.student:
             student = wiring.student_reader(cache)(store.get_student(found.student))
@@ -54,7 +55,7 @@ def report(
             replayed = _replay(run(store, found, student, everything=False, shadow=0.01), found)
     return page.Report(
         title=f"Stillhouse: {found.task}",
-        source=f"{tasks.exchanges:,} calls in {Path(store.place).name}",
+        source=f"{tasks.exchanges:,} calls in {_name(store.place)}",
         verdict=page.Verdict(
             plan.sentence,
             {Verdict.DISTIL: True, Verdict.DO_NOT_DISTIL: False}.get(plan.verdict),
@@ -66,6 +67,11 @@ def report(
         plan=_plan(plan, other),
         making=_making(found, plan, command),
     )
+
+
+def _name(place: str) -> str:
+    """What books are called on a page: a file without its folder, a database by its address."""
+    return place if is_dsn(place) else Path(place).name
 
 
 def _books(store: Store) -> page.Books:

@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from stillhouse.settings.nouns import Settings
 from stillhouse.settings.starting import database_of, find_settings, with_database
 from stillhouse.store.opening import beside
-from stillhouse.wiring import address_of
 
 DB_ENV = "STILLHOUSE_DB"
 
@@ -53,7 +52,7 @@ def _placed(ctx: click.Context, settings: Settings, place: str | None) -> Settin
         # The address may hold a password: its name goes from process to process, it does not.
         return replace(settings, books=replace(settings.books, database_env=DB_ENV))
     if source is ParameterSource.COMMANDLINE:
-        return with_database(settings, address_of(ctx.obj))
+        return with_database(settings, ctx.obj)
     return settings
 
 

@@ -35,7 +35,7 @@ from stillhouse.risk.evidence import exact_interval
 @terminal.as_json
 @click.pass_obj
 def verb(
-    db: Path,
+    db: str,
     task: str,
     max_risk: float,
     confidence: float,

@@ -114,7 +114,7 @@ class Imported:
 @as_json
 @click.pass_obj
 def verb(
-    database: Path,
+    database: str,
     files: tuple[Path, ...],
     constants: tuple[str, ...],
     mapping: tuple[str, ...],

@@ -66,7 +66,7 @@ def verb(ctx: click.Context, by: str | None, as_json: bool) -> None:
 @verb.command("verify")
 @as_json
 @click.pass_obj
-def verify_verb(database: Path, as_json: bool) -> None:
+def verify_verb(database: str, as_json: bool) -> None:
     """Redo every charge from the facts that the books keep, and say where it differs.
 
     Counts are redone from the provider's own usage object where that is kept, charges from the
@@ -122,7 +122,7 @@ def _show_audit(audit: Audit, found: list[Difference]) -> None:
     click.echo(f"{checked}: {verdict}")
 
 
-def _show_spend(database: Path, by: str | None, as_json: bool) -> None:
+def _show_spend(database: str, by: str | None, as_json: bool) -> None:
     most = None if by or as_json else FEW
     with wiring.existing_store(database) as store:
         cuts = [spend_by(store, cut, most) for cut in ([by] if by else USUAL_CUTS)]

@@ -41,7 +41,7 @@ from stillhouse.store.face import Store
 @terminal.as_json
 @click.pass_obj
 def verb(
-    db: Path,
+    db: str,
     task: str,
     volume: float | None,
     teacher_price: str,

@@ -30,7 +30,7 @@ TIMED = 100
 @click.option("--shadow", default=0.01, show_default=True, help="Share audited by the teacher.")
 @terminal.as_json
 @click.pass_obj
-def verb(db: Path, task: str, everything: bool, shadow: float, as_json: bool) -> None:
+def verb(db: str, task: str, everything: bool, shadow: float, as_json: bool) -> None:
     """Run TASK's recorded traffic through its certified student, day by day.
 
     Only rows that the student was neither trained nor calibrated on, unless --all is given.

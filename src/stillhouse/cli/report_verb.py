@@ -27,7 +27,7 @@ from stillhouse.flows.planning import Question
 @terminal.as_json
 @click.pass_obj
 def verb(
-    db: Path,
+    db: str,
     task: str,
     out: Path | None,
     show: bool,

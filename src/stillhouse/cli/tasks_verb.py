@@ -48,7 +48,7 @@ _HEADS = (
 )
 @as_json
 @click.pass_obj
-def verb(database: Path, name: str | None, min_rows: int, as_json: bool) -> None:
+def verb(database: str, name: str | None, min_rows: int, as_json: bool) -> None:
     """Find the narrow tasks that repeat in the traffic; with NAME, show one of them closely.
 
     A task is a prompt that stays while a part of it varies, with answers of one shape: labels, a

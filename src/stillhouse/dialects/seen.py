@@ -12,6 +12,7 @@ A stream with an error event in it, or with one that is no JSON, never is.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -51,18 +51,27 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
     the caller's last byte does. A stream that dies is ended in the caller's own wire format and
     never continued by another model.
     """
-    ended: list[Ended] = []
-    waited = 0.0
     if house.keeper.blocked:
         sentence = "the journal cannot be written, so nothing is bought: free space on its disk"
-        return await _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), ended, 0.0)
+        return await _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), [], 0.0)
     key = key_of(asked)
-    if key is not None:
-        kept = house.cache.get(key, house.seconds())
-        if kept is not None:
-            ended.append(await give(house, asked, caller, kept))
-            return done(house, asked, kept.status, ended, waited, None, cached=True)
-        caller = listening = Listening(caller)
+    if key is None:
+        return await _ask(house, asked, caller)
+    kept = house.cache.get(key, house.seconds())
+    if kept is not None:
+        hit = await give(house, asked, caller, kept)
+        return done(house, asked, kept.status, [hit], 0.0, None, cached=True)
+    listening = Listening(caller)
+    told = await _ask(house, asked, listening)
+    if told.attempts:
+        listening.keep(house, asked, key, told.attempts[-1])
+    return told
+
+
+async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
+    """Ask the route's upstreams until one answers or none is left to try."""
+    ended: list[Ended] = []
+    waited = 0.0
     route = asked.route
     make = Attempting if route.hedge_after_seconds is None else _hedging
     terms = _PAYING_TWICE if route.pay_twice else TERMS
@@ -87,14 +96,16 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
             house.desk.settle(held, 0, 0)
             plan.close()  # not left to the collector: the failure's traceback holds this frame
             return await _refuse(house, asked, caller, said(failed), ended, waited)
+        except Exception:  # a fault of ours: nothing stays reserved for it
+            call.abandon()
+            plan.close()
+            raise
         waited += call.waited
         ended += call.beside
         if not isinstance(result, Failed):
             ended.append(result)
             with suppress(StopIteration):
                 plan.send(call.outcome(result))
-            if key is not None:
-                listening.keep(house, asked, key, result)
             status = 499 if result.fate in _GONE else result.status
             return done(house, asked, status, ended, waited, call.first_byte_seconds)
         try:

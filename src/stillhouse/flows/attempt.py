@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started, UpstreamCall
-from stillhouse.core.catalogue import Deployment, OnDisconnect, Upstream, Wire
-from stillhouse.core.errors import CallerError, ProviderError, StoreError, UpstreamError
+from stillhouse.core.catalogue import Deployment, OnDisconnect, Wire
+from stillhouse.core.errors import ProviderError, StoreError, UpstreamError
 from stillhouse.core.ports import Reply
 from stillhouse.core.quotas import Hold
 from stillhouse.core.traffic import Attempt, AttemptKind
@@ -16,17 +16,12 @@ from stillhouse.dialects.faults import stream_error, upstream_message
 from stillhouse.dialects.paths import UPSTREAM_PATH
 from stillhouse.dialects.peek import with_model, with_usage
 from stillhouse.dialects.seen import StreamEye, read_body
-from stillhouse.dialects.translate import StreamTranslator, Translation, translation
+from stillhouse.dialects.translate import StreamTranslator
 from stillhouse.dialects.unfold import text_answered
 from stillhouse.flows.booking import Heard, book, expected_output, price_of
 from stillhouse.flows.house import Asked, Caller, House
+from stillhouse.flows.speaking import headers_for, spoken
 from stillhouse.routing.outcomes import Outcome, retry_after
-
-KEPT_BACK = frozenset(
-    b"content-length set-cookie server date alt-svc strict-transport-security via".split()
-)
-"""Header fields of an upstream that speak of its own connection, and go no further."""
-
 
 NO_JSON = "the upstream's answer is cut off, or no JSON"
 
@@ -56,6 +51,7 @@ class Attempting:
         "_house",
         "_keeps_body",
         "_sent",
+        "_settled",
         "_started",
         "_translation",
         "_upstream",
@@ -90,6 +86,7 @@ class Attempting:
         self.price = price_of(house, self._attempt)
         self._keeps_body = not place
         self._sent = 0.0
+        self._settled = True
         self.waited = 0.0
         self.first_byte_seconds: float | None = None
 
@@ -129,7 +126,7 @@ class Attempting:
         Raises CallerError and StoreError before anything has gone upstream.
         """
         house, asked = self._house, self._asked
-        self._hold = hold
+        self._hold, self._settled = hold, False
         self._started = Started(
             asked.exchange_id,
             self._attempt,
@@ -362,6 +359,7 @@ class Attempting:
         usage = ended.attempt.usage
         tokens = usage.total_input_tokens + usage.total_output_tokens if usage else 0
         cost = sum([c.billed.pico for c in ended.charges if c.billed is not None])
+        self._settled = True
         house.desk.settle(self._hold, cost, tokens)
         if ended.fate is Fate.OK and usage is not None:
             house.learn_output(self._asked.route.name, usage.total_output_tokens)
@@ -372,27 +370,13 @@ class Attempting:
         return book(house, asked, self._started, self._wire, heard, self.price, last=last)
 
     def _headers(self, reply: Reply, length: int | None) -> Headers:
-        headers = [field for field in reply.headers if field[0] not in KEPT_BACK]
-        if length is not None:
-            headers.append((b"content-length", b"%d" % length))
-        headers.append((b"x-stillhouse-exchange", self._asked.exchange_id.encode()))
-        return headers
+        return headers_for(self._asked.exchange_id, reply.headers, length)
 
-
-def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
-    """The wire that an upstream is spoken to in for a caller of another, and the translation.
-
-    Raises CallerError where the upstream speaks nothing that this wire can be turned into.
-    """
-    if wire in upstream.wires:
-        return wire, None
-    for other in upstream.wires:
-        if (turned := translation(wire, other)) is not None:
-            return other, turned
-    raise CallerError(
-        f"the upstream {upstream.name} speaks {', '.join(upstream.wires)}, and {wire} cannot be "
-        "turned into that; call a model whose upstream speaks it"
-    )
+    def abandon(self) -> None:
+        """Free what is still reserved: something of ours has failed on the way."""
+        if not self._settled:
+            self._settled = True
+            self._house.desk.settle(self._hold, 0, 0)
 
 
 def _both(eye: StreamEye, turned: StreamTranslator, chunk: bytes) -> bytes:

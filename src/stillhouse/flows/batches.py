@@ -22,9 +22,9 @@ from stillhouse.core.ports import Reply
 from stillhouse.core.quotas import Denied, Need, Unit
 from stillhouse.core.traffic import Attempt, Evidence, Tags, Usage
 from stillhouse.dialects.batches import Lines, Result, read_result, with_results_here
-from stillhouse.flows.attempt import KEPT_BACK
 from stillhouse.flows.booking import decompose_seen, price_of, reported_cost, sane
 from stillhouse.flows.house import Caller, House
+from stillhouse.flows.speaking import KEPT_BACK
 from stillhouse.ledger.book import STANDARD_TIERS
 from stillhouse.ledger.charging import charge, nothing_bought
 from stillhouse.routing.catalogue import find_route

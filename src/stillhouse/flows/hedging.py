@@ -91,6 +91,12 @@ class Hedging:
         """Book the call that failed last; `last` where no other follows it."""
         return await self._main.close(self._main.failure, last=last)
 
+    def abandon(self) -> None:
+        """Free what is still reserved: something of ours has failed on the way."""
+        for leg in self._legs:
+            leg.stop()
+            leg.abandon()
+
     def wins(self, leg: _Leg) -> bool:
         """Whether this one's answer is the caller's: the first that asks stops the other."""
         if self._winner is None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from traceback import extract_tb
 
 from stillhouse.core.catalogue import Route, Wire
 from stillhouse.core.errors import CallerError
@@ -110,6 +113,9 @@ class Endpoint:
         )
         try:
             await answer(house, asked, caller)
+        except Exception as fault:  # ours: said without a word of what was asked or answered
+            report(asked.exchange_id, fault)
+            await caller.fault(wire)
         finally:
             self.in_flight -= 1
             caller.release()
@@ -131,6 +137,15 @@ class Endpoint:
             self._routes.clear()
         self._routes[memory] = route
         return route
+
+
+def report(exchange_id: str, fault: Exception) -> None:
+    """Say on standard error where a fault of ours arose: kind and place, no text, no value."""
+    frames = [
+        f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in extract_tb(fault.__traceback__)
+    ]
+    told = {"fault": type(fault).__name__, "exchange_id": exchange_id, "at": frames[-4:]}
+    print(json.dumps(told), file=sys.stderr, flush=True)
 
 
 async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits) -> bytes:

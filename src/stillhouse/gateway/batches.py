@@ -32,8 +32,8 @@ from stillhouse.gateway.door import Door, MisdirectedError, Visitor
 from stillhouse.gateway.http import RefusedError
 from stillhouse.gateway.writing import EXTENSION, cut
 
-FILES = Limits(body_bytes=256 * 2**20, body_seconds=600.0)
-"""For uploads: as much as the vendors take in one batch, and time to send it."""
+UPLOAD_BYTES = 256 * 2**20
+"""The largest body of an upload: as much as the vendors take in one batch."""
 
 LARGE_UPLOADS = 2
 """Uploads beyond the usual limit that a worker reads at once; others wait at the door."""
@@ -82,7 +82,7 @@ class Batches:
         self, house: Callable[[], House], door: Door, once: Once, other: Other, limits: Limits
     ) -> None:
         self._house, self._door, self._once, self._other = house, door, once, other
-        self._limits = limits
+        self._limits, self._large = limits, Limits(UPLOAD_BYTES, limits.body_seconds)
         self._uploads = asyncio.Semaphore(LARGE_UPLOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,10 +164,10 @@ class Batches:
         large = not length.isdigit() or int(length) > usual.body_bytes
         try:
             async with self._uploads if large else nullcontext():
-                return await read_body(receive, found, FILES)
+                return await read_body(receive, found, self._large)
         except TooLargeError as refused:
             raise TooLargeError(
-                f"an upload may have {FILES.body_bytes} bytes; split it, and make several batches"
+                f"an upload may have {UPLOAD_BYTES} bytes; split it, and make several batches"
             ) from refused
 
 

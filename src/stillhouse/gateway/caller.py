@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 from stillhouse.core.calls import Headers
+from stillhouse.core.catalogue import Wire
+from stillhouse.dialects.faults import error_body
 from stillhouse.gateway.writing import EXTENSION, write_piece, write_whole
 
 Message = MutableMapping[str, Any]
@@ -105,6 +107,17 @@ class AsgiCaller:
     async def ready(self) -> None:
         """Wait until the caller reads again."""
         await self.piece(b"")
+
+    async def fault(self, wire: Wire) -> None:
+        """Say that the endpoint itself has failed; an answer that has begun is broken off."""
+        if self._cycle is not None and self._cycle.response_started:
+            self._cycle.transport.abort()
+            return
+        body = error_body(
+            wire, 500, "internal", "the endpoint failed on this request; its log says where"
+        )
+        length = (b"content-length", b"%d" % len(body))
+        await self.whole(500, [(b"content-type", b"application/json"), length], body)
 
     async def end(self, chunk: bytes) -> None:
         """End a stream with its last piece."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,9 +63,9 @@ class EncodingNotes:
 
 
 @contextmanager
-def encodings(database: Path) -> Iterator[Encodings]:
-    """The cache of encodings beside a database."""
-    with Encodings(opening.beside(address_of(database))) as found:
+def encodings(place: str) -> Iterator[Encodings]:
+    """The cache of encodings beside the books at a place."""
+    with Encodings(opening.beside(place)) as found:
         yield found
 
 
@@ -170,23 +169,14 @@ def shipped_prices() -> Path:
     return Path(__file__).parents[1] / "catalogues" / "prices.yaml"
 
 
-def open_store(database: Path) -> Store:
-    """The database, made where there is none."""
-    return opening.open_store(address_of(database))
+def open_store(place: str) -> Store:
+    """The books at a path or a DSN, made where there are none."""
+    return opening.open_store(place)
 
 
-def existing_store(database: Path) -> Store:
-    """The database; StoreError where there is none."""
-    return opening.existing_store(address_of(database))
-
-
-def address_of(database: Path) -> str:
-    """A database as it was given: an address that became a path has lost one of its slashes.
-
-    >>> address_of(Path("postgresql://db.local/books")), address_of(Path("books.db"))
-    ('postgresql://db.local/books', 'books.db')
-    """
-    return re.sub(r"^(postgres(?:ql)?:/)(?!/)", r"\1/", str(database))
+def existing_store(place: str) -> Store:
+    """The books at a path or a DSN; StoreError where there are none."""
+    return opening.existing_store(place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,42 @@
+"""How an upstream is spoken to for a caller, and which of its header fields the caller gets."""
+
+from __future__ import annotations
+
+from stillhouse.core.calls import Headers
+from stillhouse.core.catalogue import Upstream, Wire
+from stillhouse.core.errors import CallerError
+from stillhouse.dialects.translate import Translation, translation
+
+KEPT_BACK = frozenset(
+    b"content-length set-cookie server date alt-svc strict-transport-security via".split()
+)
+"""Header fields of an upstream that speak of its own connection, and go no further."""
+
+
+def headers_for(exchange_id: str, said: Headers, length: int | None) -> Headers:
+    """An answer's header fields for the caller: the upstream's, the length, the exchange's id.
+
+    >>> headers_for("01ab", [(b"x-request-id", b"r1"), (b"server", b"nginx")], 2)
+    [(b'x-request-id', b'r1'), (b'content-length', b'2'), (b'x-stillhouse-exchange', b'01ab')]
+    """
+    headers = [field for field in said if field[0] not in KEPT_BACK]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    headers.append((b"x-stillhouse-exchange", exchange_id.encode()))
+    return headers
+
+
+def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
+    """The wire that an upstream is spoken to in for a caller of another, and the translation.
+
+    Raises CallerError where the upstream speaks nothing that this wire can be turned into.
+    """
+    if wire in upstream.wires:
+        return wire, None
+    for other in upstream.wires:
+        if (turned := translation(wire, other)) is not None:
+            return other, turned
+    raise CallerError(
+        f"the upstream {upstream.name} speaks {', '.join(upstream.wires)}, and {wire} cannot be "
+        "turned into that; call a model whose upstream speaks it"
+    )
