@@ -52,7 +52,7 @@ from stillhouse.testing.faults import FAULTS
 from stillhouse.wiring.books import access_of
 
 AT_ONCE = 64
-LEAVING, FAULTY, RED = 0.06, 0.10, 0.25
+LEAVING, FAULTY, RED = 0.10, 0.10, 0.25
 """Shares of the requests: whose caller leaves, that meet a fault, that draw on budgets."""
 
 EVENT_MS = 12.0
@@ -114,7 +114,7 @@ def planned(number: int, seed: int) -> Plan:
         elif kind == "shut":
             fault = draw.choice(SHUT)
             model, prompt = f"shut-{fault[:3]}", f"{prompt} [fault-{fault}]"
-    leaves = draw.uniform(0.0, 0.35) if draw.random() < LEAVING else None
+    leaves = draw.uniform(0.0, 0.25) if draw.random() < LEAVING else None
     wire = draw.choices(WIRES, (6, 3, 2))[0]
     return Plan(wire, draw.random() < 0.5, model, prompt, draw.random() < RED, leaves)
 
@@ -264,6 +264,10 @@ class Endpoint:
             words, cwd=self._folder, stdout=self._said, stderr=self._said, start_new_session=True
         )
 
+    def ready(self) -> None:
+        """Wait until callers are answered."""
+        wait_for(f"http://127.0.0.1:{self.port}/readyz")
+
     def kill_all(self) -> None:
         """Supervisor, workers and folder at once; the next one starts."""
         assert self._process is not None
@@ -313,6 +317,8 @@ class Load:
     left: int = 0
     cut: int = 0
     waited: int = 0
+    outage_began: float = 0.0
+    outage_seconds: float = 0.0
 
     async def run(self) -> None:
         numbers = iter(range(self.total))
@@ -379,12 +385,17 @@ async def disturb(load: Load, endpoint: Endpoint, books: Books, kills: int) -> N
             await asyncio.sleep(0.005)
         await asyncio.sleep(draw.uniform(0.0, 0.1))
         if what == "outage begins":
+            if away:
+                await asyncio.to_thread(endpoint.ready)
+            load.outage_began = time.monotonic()
             await asyncio.to_thread(books.begin_outage)
         elif what == "outage ends":
             await asyncio.to_thread(books.end_outage)
+            load.outage_seconds = time.monotonic() - load.outage_began
         elif what == "all":
             await asyncio.to_thread(endpoint.kill_all)
         else:
+            await asyncio.to_thread(endpoint.ready)
             while not endpoint.kill_one(what):
                 await asyncio.sleep(0.02)
 
@@ -618,6 +629,12 @@ def wait_for(url: str, seconds: float = 60.0) -> bytes:
             time.sleep(0.05)
 
 
+def only_unexpected(loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+    """Connections that a death has cut are no news."""
+    if not isinstance(about.get("exception"), ConnectionError):
+        loop.default_exception_handler(about)
+
+
 def main() -> int:
     asks = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     asks.add_argument("--requests", type=int, default=20_000)
@@ -650,17 +667,18 @@ def run(folder: Path, said: argparse.Namespace, stack: ExitStack) -> int:
     endpoint = Endpoint(folder, port)
     stack.callback(endpoint.close)
     endpoint.start()
-    wait_for(f"http://127.0.0.1:{port}/readyz")
+    endpoint.ready()
     wait_for(f"http://127.0.0.1:{faulty}/__seen")
     load = Load(said.requests, said.seed, port)
 
     async def both() -> None:
+        asyncio.get_running_loop().set_exception_handler(only_unexpected)
         await asyncio.gather(load.run(), disturb(load, endpoint, books, said.kills))
 
     began = time.monotonic()
     uvloop.run(both())
     seconds = time.monotonic() - began
-    wait_for(f"http://127.0.0.1:{port}/readyz")
+    endpoint.ready()
     prompt = caught_up(folder, 120)
     code = endpoint.end()
     seen = json.loads(wait_for(f"http://127.0.0.1:{faulty}/__seen"))
@@ -694,7 +712,7 @@ def show(
     out = [
         f"{said.requests:,} requests in {seconds:.0f} s on "
         f"{'PostgreSQL' if said.postgres else 'SQLite'}, seed {said.seed}",
-        f"killed: {deaths}",
+        f"killed: {deaths}; books out of reach for {load.outage_seconds:.1f} s",
         f"answers: {statuses}; left {load.left:,}, cut off by a death {load.cut:,}",
         *(f"{name}: " + ", ".join(f"{k} {n:,}" for k, n in counts[name].most_common())
           for name in ("fates", "rules")),

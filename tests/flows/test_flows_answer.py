@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,11 +20,11 @@ SPENT = Denied(
 )
 
 
-def run(stage: Stage, *upstreams: str, **terms: object) -> None:
+def run(stage: Stage, *upstreams: str, **terms: Any) -> None:
     asyncio.run(_story(stage, *upstreams, **terms))
 
 
-async def _story(stage: Stage, *upstreams: str, **terms: object) -> None:
+async def _story(stage: Stage, *upstreams: str, **terms: Any) -> None:
     await stage.answer(stage.asked(*upstreams, **terms))
 
 
@@ -54,8 +54,12 @@ def test_the_bytes_of_an_answer_pass_untouched_with_the_fields_that_are_the_call
     (said,) = stage.a.script
     body = b'{ "model":"m",\n"choices": [],  "usage": {"prompt_tokens": 1, "odd": [1e400]} }'
     fields = [
-        (b"content-type", b"application/json"), (b"x-request-id", b"r1"), (b"set-cookie", b"a=b"),
-        (b"server", b"other"), (b"content-length", b"999"), (b"openai-version", b"2020"),
+        (b"content-type", b"application/json"),
+        (b"x-request-id", b"r1"),
+        (b"set-cookie", b"a=b"),
+        (b"server", b"other"),
+        (b"content-length", b"999"),
+        (b"openai-version", b"2020"),
     ]
     stage.a.script = [said._replace(parts=[body], headers=fields)]
     run(stage)
@@ -224,7 +228,12 @@ def test_done_says_what_happened_without_bodies(stage: Stage) -> None:
         stage.a.script = [stage.a.script[0]._replace(waiting=[stage.pass_time(1.5)])]
         tags = Tags(team="red")
         done = await stage.answer(stage.asked(tags=tags)._replace(traceparent="00-1"))
-        assert (done.status, done.cost_pico, done.tags, done.traceparent) == (200, COST, tags, "00-1")
+        assert (done.status, done.cost_pico, done.tags, done.traceparent) == (
+            200,
+            COST,
+            tags,
+            "00-1",
+        )
         assert (done.seconds, done.overhead_seconds, done.first_byte_seconds) == (1.5, 0.0, 1.5)
         assert [entry.attempt.latency_ms for entry in done.attempts] == [1500.0]
         assert (done.cached, done.refused_by, done.stream) == (False, "", False)
@@ -286,8 +295,12 @@ def test_a_tier_that_nothing_is_said_of_is_the_one_that_was_asked(stage: Stage) 
 def test_a_failed_response_is_passed_on_and_booked_as_no_success(stage: Stage) -> None:
     stage.change_upstream("a", wires=(Wire.RESPONSES,))
     body = {
-        "id": "r1", "object": "response", "status": "failed", "model": "m",
-        "error": {"code": "server_error", "message": "it broke"}, "output": [],
+        "id": "r1",
+        "object": "response",
+        "status": "failed",
+        "model": "m",
+        "error": {"code": "server_error", "message": "it broke"},
+        "output": [],
         "usage": {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
     }
     stage.a.script = [stage.a.script[0]._replace(parts=[json.dumps(body).encode()])]

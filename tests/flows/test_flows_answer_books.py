@@ -96,6 +96,7 @@ BROKEN = [
     if name not in (Fate.OK, Fate.STATUS, Fate.CALLER_GONE, Fate.WITHDRAWN, Fate.INTERRUPTED)
 ]
 
+
 def later(play: Play, turns: int, *, sent: bool) -> Play:
     """The same after some turns of the loop: of two calls at once, any may be ahead."""
 
@@ -194,11 +195,8 @@ def _prepare(stage: Stage, request: Request) -> None:
         upstream = stage.upstreams[name]
         upstream.tried = 0
         upstream.script = [play(stage, request.stream, wire) for play in plays]
-        for place, said in enumerate(upstream.script):
-            if said.dialling and request.terms["on_disconnect"] is OnDisconnect.DRAIN:
-                upstream.script[place] = _drained(said)
-            elif said.waiting and request.terms["on_disconnect"] is OnDisconnect.DRAIN:
-                upstream.script[place] = _drained(said)
+        if request.terms["on_disconnect"] is OnDisconnect.DRAIN:
+            upstream.script = [_drained(said) for said in upstream.script]
 
 
 def _drained(said: Says) -> Says:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,11 +22,11 @@ NEVER_SENT = [Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT]
 COSTLY = [Fate.FIRST_BYTE_TIMEOUT, Fate.TOTAL_TIMEOUT, Fate.TRUNCATED]
 
 
-def run(stage: Stage, *upstreams: str, **terms: object) -> None:
+def run(stage: Stage, *upstreams: str, **terms: Any) -> None:
     asyncio.run(_story(stage, *upstreams, **terms))
 
 
-async def _story(stage: Stage, *upstreams: str, **terms: object) -> None:
+async def _story(stage: Stage, *upstreams: str, **terms: Any) -> None:
     await stage.answer(stage.asked(*upstreams, **terms))
 
 
@@ -182,7 +182,7 @@ def test_an_error_body_that_breaks_off_costs_nothing_where_its_status_says_so(
     stage: Stage,
 ) -> None:
     (broken,) = stage.failure(Fate.TRUNCATED).waiting
-    stage.a.script = [stage.refusal(400)._replace(parts=[b'{"err', broken])]  # type: ignore[list-item]
+    stage.a.script = [stage.refusal(400)._replace(parts=[b'{"err', broken])]
     run(stage)
     (ended,) = stage.journal.ended
     assert (ended.fate, ended.status, ended.attempt.usage) == (Fate.TRUNCATED, 400, Usage())
@@ -203,7 +203,12 @@ def test_the_number_of_calls_is_limited(stage: Stage) -> None:
     run(stage, max_attempts=4)
     assert stage.a.tried == 4
     assert [entry.last for entry in stage.journal.ended] == [False, False, False, True]
-    assert [entry.attempt.attempt_id[32:] for entry in stage.journal.ended] == ["", "-2", "-3", "-4"]
+    assert [entry.attempt.attempt_id[32:] for entry in stage.journal.ended] == [
+        "",
+        "-2",
+        "-3",
+        "-4",
+    ]
     stage.check_books()
 
 
@@ -266,7 +271,9 @@ def test_a_caller_that_left_while_it_had_to_wait_is_not_called_for_again(stage: 
     stage.check_books()
 
 
-@pytest.mark.parametrize("counts", [{"prompt_tokens": 3, "total_tokens": 99}, {"prompt_tokens": -1}])
+@pytest.mark.parametrize(
+    "counts", [{"prompt_tokens": 3, "total_tokens": 99}, {"prompt_tokens": -1}]
+)
 def test_counts_that_contradict_themselves_are_no_counts_and_the_books_say_why(
     stage: Stage, counts: dict[str, object]
 ) -> None:

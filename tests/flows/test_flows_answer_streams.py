@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,12 +28,12 @@ def before(events: list[bytes], word: bytes) -> list[bytes]:
     return events[: next(place for place, event in enumerate(events) if word in event)]
 
 
-def run(stage: Stage, *upstreams: str, **terms: object) -> None:
+def run(stage: Stage, *upstreams: str, **terms: Any) -> None:
     terms.setdefault("body", STREAM)
     asyncio.run(_story(stage, *upstreams, **terms))
 
 
-async def _story(stage: Stage, *upstreams: str, **terms: object) -> None:
+async def _story(stage: Stage, *upstreams: str, **terms: Any) -> None:
     await stage.answer(stage.asked(*upstreams, **terms))
 
 

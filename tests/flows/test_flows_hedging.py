@@ -124,18 +124,6 @@ def test_of_two_that_answer_at_once_one_is_given(
     assert (b"from a" in stage.reader.body) != (b"from b" in stage.reader.body)
 
 
-def test_an_answer_that_came_too_late_is_booked_with_its_own_counts(stage: Stage) -> None:
-    stage.journal.slow = True
-    gate = asyncio.Event()
-    stage.a.script = [stage.answer_of()._replace(parts=[gate.wait, *stage.answer_of().parts])]
-    stage.b.script = [stage.answer_of()._replace(parts=[*stage.answer_of().parts, gate.set])]
-    run(stage)
-    lost = next(entry for entry in stage.journal.ended if entry.fate is Fate.OUTRUN)
-    assert lost.attempt.evidence is Evidence.REPORTED
-    assert lost.attempt.usage == Usage(input_tokens=100, output_tokens=20)
-    assert stage.notes.count("whole") == 1
-
-
 def test_a_stream_that_has_begun_has_no_second(stage: Stage) -> None:
     begun, rung = asyncio.Event(), asyncio.Event()
 
@@ -153,7 +141,7 @@ def test_a_stream_that_has_begun_has_no_second(stage: Stage) -> None:
 
 def test_a_stream_that_dies_is_not_taken_over_by_the_second(stage: Stage) -> None:
     (broken,) = stage.failure(Fate.TRUNCATED).waiting
-    stage.a.script = [stage.stream_of(*turns(9), *stage.events_of()[:2], broken)]  # type: ignore[arg-type]
+    stage.a.script = [stage.stream_of(*turns(9), *stage.events_of()[:2], broken)]
     stage.b.script = [stage.stream_of(hang)]
     run(stage, body={"stream": True})
     assert fates(stage) == {"a": Fate.TRUNCATED, "b": Fate.OUTRUN}

@@ -29,7 +29,7 @@ async def ask(
 ) -> Done:
     stage.new_reader()
     terms.setdefault("cache_seconds", seconds)
-    asked = stage.asked(number=number, body=PLAIN | dict(body or {}), **terms)
+    asked = stage.asked(number=number, body={**PLAIN, **(body or {})}, **terms)
     return await stage.answer(asked._replace(own_team=own_team))
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from stillhouse.core.traffic import (
     Tags,
     Usage,
 )
+from stillhouse.store.face import Store
+from stillhouse.store.opening import open_store
 from stillhouse.store.recording_live import LiveEntry, LiveOutcome, Pair
 from stillhouse.store.schema import APPLICATION_ID, MIGRATIONS
 from stillhouse.store.sqlite import SqliteStore
@@ -86,7 +89,7 @@ def entry(*pairs: Pair, text: str = "question") -> LiveEntry:
     return exchange, pairs
 
 
-def keep(store: SqliteStore, *entries: LiveEntry, place: tuple[int, int] = (0, 8)) -> LiveOutcome:
+def keep(store: Store, *entries: LiveEntry, place: tuple[int, int] = (0, 8)) -> LiveOutcome:
     return store.add_live(entries, PRICES, run="run", place=place)
 
 
@@ -213,6 +216,17 @@ def test_what_can_never_be_kept_is_told_from_a_database_that_is_down(
     assert list(store.exchanges()) == []
     assert store.fold_place("run") is None
     assert keep(store, entry(pair(1))).new == 1
+
+
+def test_a_name_that_postgresqls_indexes_cannot_hold_is_told_from_a_server_that_is_down(
+    new_schema: Callable[[], str],
+) -> None:
+    dense = "".join(chr(33 + byte % 90) for byte in random.Random(7).randbytes(20_000))
+    with open_store(new_schema()) as store:
+        with pytest.raises(CallerError, match="cannot keep something so long"):
+            keep(store, entry(pair(1)), entry(pair(2, model=dense)))
+        assert list(store.exchanges()) == []
+        assert keep(store, entry(pair(1))).new == 1
 
 
 def test_a_database_that_is_locked_is_said_and_keeps_nothing(

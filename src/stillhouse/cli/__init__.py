@@ -50,7 +50,7 @@ class Verbs(click.Group):
             formatter.write_dl([(name, short) for name, (_, short) in VERBS.items()])
 
 
-class Place(click.ParamType):
+class Place(click.types.StringParamType):
     """Where the books are: the path of a file, or an address, kept as it was typed."""
 
     name = "place"

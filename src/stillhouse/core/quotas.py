@@ -72,8 +72,8 @@ class VirtualKey:
 
     key_id: str
     name: str
-    salt: bytes
-    digest: bytes
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
     tags: Tags = field(default_factory=Tags)
     models: tuple[str, ...] = ()
     quotas: tuple[Quota, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -16,9 +17,14 @@ from stillhouse.core.calls import Ask
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
 from stillhouse.dialects.splicing import with_model, with_usage, without_member
+from stillhouse.dialects.twofold import refuse_twofold
 
 __all__ = ["peek", "read_object", "with_model", "with_usage", "without_member"]
 
+LONGEST_NAME = 512
+"""Characters of a model's name: it is kept in memories, on labels and in every row."""
+
+_BEYOND = float("inf")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -48,6 +54,7 @@ class _Messages(msgspec.Struct, gc=False):
 class _Responses(msgspec.Struct, gc=False):
     model: str
     stream: object = False
+    background: object = False
     max_output_tokens: object = None
     temperature: object = None
     service_tier: object = None
@@ -80,7 +87,8 @@ def peek(body: bytes, wire: Wire) -> Ask:
 
     Members of a wrong type count as absent, because the upstream is the judge of those; only what
     routing cannot do without is insisted on. Raises CallerError where the body is no JSON object,
-    `model` is no name, or a conversation has no list of `messages`.
+    `model` is no name, a conversation has no list of `messages`, or another reader may read it
+    otherwise (see `twofold`).
 
     >>> ask = peek(b'{"model": "gpt-6", "messages": [], "max_tokens": 9}', Wire.CHAT)
     >>> ask.model, ask.max_output_tokens, ask.stream
@@ -88,14 +96,17 @@ def peek(body: bytes, wire: Wire) -> Ask:
     """
     try:
         if wire is _CHAT_WIRE:
-            return _ask_chat(_decode_chat(body), body)
-        if wire is Wire.MESSAGES:
-            return _ask_messages(_decode_messages(body), body)
-        if wire is Wire.RESPONSES:
-            return _ask_responses(_decode_responses(body), body)
-        return _ask_plain(_decode_plain(body), body, wire)
+            ask = _ask_chat(_decode_chat(body), body)
+        elif wire is Wire.MESSAGES:
+            ask = _ask_messages(_decode_messages(body), body)
+        elif wire is Wire.RESPONSES:
+            ask = _ask_responses(_decode_responses(body), body)
+        else:
+            ask = _ask_plain(_decode_plain(body), body, wire)
     except _UNREADABLE:
-        return _peek_slowly(body, wire)
+        ask = _peek_slowly(body, wire)
+    refuse_twofold(body)
+    return ask
 
 
 def _ask_chat(said: _Chat, body: bytes) -> Ask:
@@ -131,6 +142,11 @@ def _ask_messages(said: _Messages, body: bytes) -> Ask:
 
 def _ask_responses(said: _Responses, body: bytes) -> Ask:
     _check_model(said.model)
+    if said.background not in (False, None):
+        raise CallerError(
+            "the request has background set, and what an answer costs that is fetched later could "
+            "not be booked; leave background out"
+        )
     return Ask(
         Wire.RESPONSES,
         said.model,
@@ -169,10 +185,22 @@ def _check_turns(model: str, turns: msgspec.Raw) -> None:
 def _check_model(model: str) -> None:
     if not model:
         raise CallerError('the request\'s model is ""; name a model that this endpoint serves')
+    if len(model) > LONGEST_NAME or not model.isprintable() or model != model.strip():
+        raise CallerError(
+            f"the request's model is no name: it has {len(model)} characters, or some that names "
+            "do not have; name a model that this endpoint serves"
+        )
 
 
 def _count(value: object) -> int | None:
-    """A whole number from 0 up, or None for anything else: True is an int, and no count."""
+    """A number from 0 up, or None for anything else: True is an int, and no count.
+
+    Many an upstream takes `1000.0` and `"1000"` for 1000: what it may heed is what is reserved.
+    """
+    if type(value) is str and value.strip().isdecimal() and len(value) <= 40:
+        return int(value)
+    if type(value) is float and 0 <= value < _BEYOND:
+        return ceil(value)
     return value if type(value) is int and value >= 0 else None
 
 
@@ -184,7 +212,7 @@ def _larger(one: int | None, other: int | None) -> int | None:
 
 
 def _text(value: object) -> str:
-    return value if type(value) is str else ""
+    return value if type(value) is str and len(value) <= 64 and value.isprintable() else ""
 
 
 def _object(value: object) -> dict[str, object] | None:

@@ -23,6 +23,7 @@ from stillhouse.core.catalogue import Wire
 from stillhouse.dialects import deltas, sse
 from stillhouse.dialects.faults import harmless, upstream_message
 from stillhouse.dialects.hiding import Hider
+from stillhouse.dialects.peek import LONGEST_NAME
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES: b'"response"'}
@@ -91,8 +92,8 @@ def _seen(
             tier = usage.get("service_tier")  # Anthropic's place for it
     return Seen(
         usage,
-        model if type(model) is str else "",
-        tier if type(tier) is str else "",
+        _name(model),
+        _name(tier),
         cost if isinstance(cost, int | float | str) and type(cost) is not bool else None,
         complete,
         error,
@@ -368,6 +369,12 @@ def _patiently(body: bytes) -> dict[str, Any] | None:
 
 def _object(value: object) -> dict[str, object] | None:
     return value if type(value) is dict else None
+
+
+def _name(value: object) -> str:
+    """A name as it may be kept and shown; empty where an upstream sends what is none."""
+    fits = type(value) is str and len(value) <= LONGEST_NAME and value.isprintable()
+    return str(value) if fits else ""
 
 
 def _said(error: object) -> str:

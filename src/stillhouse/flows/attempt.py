@@ -115,6 +115,7 @@ class Attempting:
         try:
             await written
         except StoreError as unsure:
+            self._caller.interrupt(None)
             nothing = Heard(Fate.WITHDRAWN, 0, error=str(unsure))
             await self._house.keeper.close(self._ended(nothing, last=self._keeps_body))
             raise

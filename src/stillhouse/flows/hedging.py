@@ -47,10 +47,12 @@ class Hedging:
         reserve: Reserve,
     ) -> None:
         self._house, self._asked, self._caller = house, asked, caller
-        self._running, self._place, self._reserve = deployment, place, reserve
+        self._running, self.place, self._reserve = deployment, place, reserve
         self._legs = [_Leg(self, house, asked, caller, deployment, kind, place)]
         self._main = self._legs[0]
         self._winner: _Leg | None = None
+        self._is_closed = False
+        self.booked: Ended | None = None
         self._following: asyncio.Task[None] | None = None
         self.price = self._main.price
         self.beside: list[Ended] = []
@@ -109,8 +111,11 @@ class Hedging:
         return self._winner is leg
 
     def closes(self, leg: _Leg) -> bool:
-        """Whether no other call of the two has yet to be booked."""
-        return all(other.booked for other in self._legs if other is not leg)
+        """Whether no other call of the two has yet to be booked; then none is begun any more."""
+        self._is_closed = all(other.booked for other in self._legs if other is not leg)
+        if self._is_closed:
+            self._call_off()
+        return self._is_closed
 
     def _call_off(self) -> None:
         """Make no second call, unless it has begun."""
@@ -122,9 +127,9 @@ class Hedging:
         house, route = self._house, self._asked.route
         await house.sleep(route.hedge_after_seconds or 0.0)
         step = hedge(route, house.health, self._running, house.seconds(), house.draw())
-        if step is None or self._place + 2 > route.max_attempts or self._caller.gone:
+        if step is None or self.place + 2 > route.max_attempts or self._caller.gone:
             return
-        kind, place = step.kind, self._place + 1
+        kind, place = step.kind, self.place + 1
         try:
             leg = _Leg(self, house, self._asked, self._caller, step.deployment, kind, place)
         except StillhouseError:  # it speaks nothing that this caller could be answered in
@@ -149,6 +154,8 @@ class Hedging:
             if leg not in alive and (alive or leg is not first):
                 self._house.desk.settle(leg.hold, 0, 0)
         if not alive:  # then the first one's hold is freed by the one who reserved it
+            if not self.place:
+                await self._see_closed()
             raise first.fault or asyncio.CancelledError
         given = [leg for leg in alive if leg.ended is not None]
         self._main = self._winner if self._winner in given else (given or alive)[-1]
@@ -157,7 +164,8 @@ class Hedging:
                 self.beside.append(leg.ended or await leg.close(leg.failure, last=bool(given)))
         self._sum_up(first, alive)
         if self._main.ended is not None:
-            return await self._closed(self._main.ended)
+            await self._see_closed()
+            return self._main.ended
         told = [leg.failure for leg in alive if leg.heard.fate is Fate.STATUS]
         return told[0] if told else self._main.failure
 
@@ -168,17 +176,15 @@ class Hedging:
         self.waited = max(leg.waited + leg.began - first.began for leg in ends)
         if main.first_byte_seconds is not None:
             self.first_byte_seconds = main.first_byte_seconds + main.began - first.began
-        over = main.ended is not None or self._place + len(self._legs) >= route.max_attempts
-        others = [leg.heard for leg in alive if leg is not first]
-        over = over or any(_helps_nowhere(outcome, route) for outcome in others)
+        over = main.ended is not None or self.place + len(self._legs) >= route.max_attempts
+        others = [leg for leg in self._legs if leg is not first]
+        over = over or any(leg.fault or _helps_nowhere(leg.heard, route) for leg in others)
         self._outcome = first.heard._replace(answered=over or first.heard.answered)
 
-    async def _closed(self, ended: Ended) -> Ended:
-        """See that the exchange is closed, also where a call beside it was never made after all."""
-        if not ended.last and not any(beside.last for beside in self.beside):
-            ended = ended._replace(last=True)
-            await self._house.keeper.close(ended)
-        return ended
+    async def _see_closed(self) -> None:
+        """Close the exchange also where a call that was waited for was never made after all."""
+        if not self._is_closed and self.booked is not None:
+            await self._house.keeper.close(self.booked._replace(last=True))
 
 
 def _helps_nowhere(outcome: Outcome, route: Route) -> bool:
@@ -250,15 +256,21 @@ class _Leg(Attempting):
             self.task.cancel()
 
     async def _keep(self, heard: Heard, *, last: bool = True) -> Ended:
-        """Book it: as outrun where the other one won, and as the last only where it is."""
+        """Book it: as outrun where the other one won."""
         if self.lane.outrun or (heard.fate is Fate.OK and not self._pair.wins(self)):
             if heard.fate in (Fate.OK, Fate.CALLER_GONE):
                 heard = heard._replace(fate=Fate.OUTRUN)
             if heard.fate in (Fate.OUTRUN, Fate.WITHDRAWN):
                 heard = heard._replace(error=OUTRUN)
-        last = last and self._pair.closes(self)
-        self.booked = True
         return await super()._keep(heard, last=last)
+
+    def _ended(self, heard: Heard, *, last: bool = True) -> Ended:
+        """Its end, for the journal."""
+        self.booked = True
+        last = last or (heard.fate is Fate.WITHDRAWN and not self._pair.place)
+        ended = super()._ended(heard, last=last and self._pair.closes(self))
+        self._pair.booked = ended
+        return ended
 
 
 class _Lane:

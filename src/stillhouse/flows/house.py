@@ -38,6 +38,9 @@ class Asked(NamedTuple):
     traceparent: str = ""
     own_team: str = ""
 
+    def __repr__(self) -> str:
+        return f"Asked({self.exchange_id!r}, model={self.route.name!r})"  # no body, no key
+
 
 class Caller(Protocol):
     """The side that waits for the answer; writing to one that has left does nothing."""

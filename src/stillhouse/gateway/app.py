@@ -28,6 +28,7 @@ NO_KEY = "the key is missing, unknown, expired or revoked; send a virtual key as
 Other = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REMEMBERED = 4096
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class Endpoint:
             await _tell(send, wire, 408, "timeout", "the request's body took too long to arrive")
             return
         if route is None:
-            sentence = f"the model {ask.model!r} is not served here; GET /v1/models lists names"
+            named = ask.model[:_LONGEST_NAME]
+            sentence = f"the model {named!r} is not served here; GET /v1/models lists names"
             await _tell(send, wire, 404, "not_found", sentence)
             return
         caller = AsgiCaller(scope, receive, send)
@@ -135,7 +137,8 @@ class Endpoint:
             route = None
         if len(self._routes) >= _REMEMBERED:
             self._routes.clear()
-        self._routes[memory] = route
+        if len(model) <= _LONGEST_NAME:
+            self._routes[memory] = route
         return route
 
 
@@ -161,6 +164,8 @@ async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits)
         raise ConnectionError
     body: bytes = message["body"]
     if not message.get("more_body"):
+        if len(body) > limits.body_bytes:
+            raise _too_large(len(body), limits)
         return body
     parts, size = [body], len(body)
     async with asyncio.timeout(limits.body_seconds):

@@ -64,13 +64,16 @@ class Keys(Protocol):
 
 
 class Visitor(NamedTuple):
-    """A caller that was let in."""
+    """A caller that was let in; it prints without its headers and keys."""
 
     key: VirtualKey
     tags: Tags
     headers: tuple[tuple[bytes, bytes], ...]
     caller_key: str
     found: dict[bytes, bytes]
+
+    def __repr__(self) -> str:
+        return f"Visitor(key={self.key.key_id!r}, tags={self.tags!r})"
 
 
 class MisdirectedError(CallerError):
@@ -108,7 +111,8 @@ class Door:
             key = self._keys.check(own or token, self._now_us())
             if key is None:
                 return None
-            caller_key = token.decode("latin-1") if own else ""
+            if own and not token.startswith(OURS):  # a key of ours is for nobody else
+                caller_key = token.decode("latin-1")
         elif self._open():
             key, caller_key = NOBODY, token.decode("latin-1")
         else:

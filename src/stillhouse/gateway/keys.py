@@ -12,6 +12,7 @@ from stillhouse.core.errors import CallerError, StoreError
 from stillhouse.core.ports import Keyring
 from stillhouse.core.quotas import Quota, VirtualKey
 from stillhouse.core.traffic import Tags
+from stillhouse.ledger.names import matches
 
 PREFIX = "sh"
 SECRET_BYTES = 32
@@ -54,7 +55,12 @@ def make_key(
     expires_us: int | None = None,
     draw: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[VirtualKey, str]:
-    """Make a key and its token; the token is in nothing that is kept, so show it now or never."""
+    """Make a key and its token; the token is in nothing that is kept, so show it now or never.
+
+    CallerError where one of `models` is a pattern that cannot be read.
+    """
+    for pattern in models:
+        matches((pattern,), "")
     key_id = draw(6).hex()
     salt, token = draw(16), new_token(key_id, draw(SECRET_BYTES))
     digest = digest_of(token.encode(), salt)

@@ -41,10 +41,9 @@ class Probes:
         """Prometheus text; for callers on this machine, and for admin keys from anywhere."""
         if self._counted is None:
             raise RefusedError(404, "metrics are switched off; set enabled under [metrics]")
-        if not _is_loopback(asked.client):
-            visitor = self._door.enter(asked.headers)
-            if visitor is None or not visitor.key.admin:
-                raise RefusedError(403, "metrics are for this machine, and for admin keys")
+        visitor = self._door.enter(asked.headers)  # refuses a page that calls by another name
+        if not _is_loopback(asked.client) and (visitor is None or not visitor.key.admin):
+            raise RefusedError(403, "metrics are for this machine, and for admin keys")
         kind, body = self._counted.render(asked.header(b"accept").decode("latin-1"))
         return Answer(200, body, kind)
 

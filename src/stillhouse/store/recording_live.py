@@ -26,8 +26,9 @@ UsedBy = Callable[[Started, Ended], Mapping[str, int]]
 LIVE_CONTENT = b"live"
 """Stands for the digest of a live exchange: its id alone tells it apart, for we gave it."""
 
-_DATA_FAULTS = ("IntegrityError", "DataError")
-"""What every database driver calls a row that it can never take."""
+_DATA_FAULTS = ("IntegrityError", "DataError", "ProgramLimitExceeded")
+"""What database drivers call a row that they can never take; the last is PostgreSQL's, for an index
+that holds no text so long."""
 
 
 class LiveOutcome(NamedTuple):

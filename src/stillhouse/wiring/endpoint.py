@@ -107,8 +107,8 @@ class Application:
             cache=Cache(settings.cache.max_bytes),
         )
         hosts = frozenset(name.lower() for name in server.hosts) or None
-        if hosts is None and is_loopback(server.host):
-            hosts = LOOPBACK_NAMES
+        if hosts is not None or is_loopback(server.host):
+            hosts = LOOPBACK_NAMES | (hosts or frozenset())  # no page elsewhere has such a name
         door = Door(self._ring, clock.now_us, lambda: not len(self._ring), hosts)
         limits = Limits(server.max_body_bytes, server.body_seconds)
         admin = Admin(self._access, lambda by: spend_rows(database, by), door, clock.now_us)

@@ -1,0 +1,82 @@
+"""Refuses bodies that two readers may read differently: what is checked must be what is sent.
+
+JSON leaves open which of two members of one name counts, and parsers disagree: most take the last,
+some the first, and Go's standard library takes `MODEL` for `model` as well. A request that names
+another model to its upstream than to this endpoint would pass every check of the one as the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from stillhouse.core.errors import CallerError
+
+_NAMES = (
+    "model",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "background",
+)
+"""Members that decide on who answers, and on what is reserved for it."""
+
+_KEYS = (b'"model"', b'"n"', b'tokens"', b'"background"')
+"""What is looked for first: each of the names ends in one of these."""
+
+_SPELLED_OUT = re.compile(rb"\\u(?:00[4-7]|017[fF]|212[aA])").search
+"""A letter written as an escape, or one that folds to a letter: nobody has to."""
+_FOLDED = (b"\xc5\xbf", b"\xe2\x84\xaa")
+
+
+def refuse_twofold(body: bytes) -> None:
+    """Raise CallerError where a JSON object has a member that counts twice, or in other letters.
+
+    >>> refuse_twofold(b'{"model": "m", "messages": [{"model": "x"}]}')
+    >>> refuse_twofold(b'{"model": "m", "Model": "dear"}')
+    Traceback (most recent call last):
+    stillhouse.core.errors.CallerError: the request has 'Model' beside what is spelled 'model'; \
+name each member once, in lower case
+    """
+    if not _is_odd(body):
+        return
+    seen: set[str] = set()
+    for key in _top_keys(body):
+        name = key.casefold()
+        if name not in _NAMES:
+            continue
+        if name in seen or name != key:
+            raise CallerError(
+                f"the request has {key!r} beside what is spelled {name!r}; name each member once, "
+                "in lower case"
+            )
+        seen.add(name)
+
+
+def _is_odd(body: bytes) -> bool:
+    """Whether a closer look is due: hardly ever, and then it may still be a member further in."""
+    lowered = body.lower()
+    for key in _KEYS:
+        at = lowered.find(key)
+        if at >= 0 and (lowered.find(key, at + 1) >= 0 or body.find(key, at, at + len(key)) < 0):
+            return True
+    if _SPELLED_OUT(body) is not None:
+        return True
+    return not body.isascii() and any(letter in body for letter in _FOLDED)
+
+
+def _top_keys(body: bytes) -> list[str]:
+    """The names of an object's members in their order, each as often as it stands there."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        found[:] = [name for name, _ in pairs]
+
+    try:
+        json.loads(body, object_pairs_hook=note)
+    except RecursionError:
+        raise CallerError("the request body is nested too deeply; send a flatter one") from None
+    except ValueError:  # also: a number beyond what is read as one
+        raise CallerError("the request body cannot be read as JSON; send plainer JSON") from None
+    return found
