@@ -333,3 +333,11 @@ def test_a_file_that_is_not_there_or_no_toml_is_said(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"a = '\xe9'")
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_settings(tmp_path / "latin.toml", {})
+
+
+def test_an_upstream_behind_any_llm_speaks_chat_and_serves_nothing_unasked() -> None:
+    toml = '[upstreams.aws]\nkind = "any-llm"\noptions = {provider = "bedrock"}\n'
+    upstream = parse_settings(toml, {}, "test.toml").catalogue.upstreams["aws"]
+    assert (upstream.wires, upstream.host, upstream.models) == ((Wire.CHAT,), "aws", ())
+    with pytest.raises(ConfigError, match="base_url"):
+        parse_settings(f'{toml}base_url = "http://10.0.0.1/v1"\n', {}, "test.toml")

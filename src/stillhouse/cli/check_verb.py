@@ -116,7 +116,7 @@ def model_facts(route: Route, settings: Settings, book: PriceBook) -> dict[str, 
                 "model": place.model,
                 "weight": place.weight,
                 "priced": price is not None or bool(upstream.options.get("free")),
-                "free": price is None and bool(upstream.options.get("free")),
+                "free": bool(upstream.options.get("free")),
                 "usd_per_mtok": {
                     name: amounts[leaf] / 1e12
                     for name, leaf in (("input", "input_tokens"), ("output", "output_tokens"))

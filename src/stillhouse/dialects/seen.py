@@ -30,7 +30,7 @@ _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES:
 """What a dialect's last event holds and hardly any other does: spares a closer look."""
 _LONG = 1024
 _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
-_RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
 _SEQUENCE = re.compile(rb'"sequence_number": ?(\d{1,9})')
@@ -336,13 +336,13 @@ def _end_responses(heard: _Heard) -> Seen:
 
 def _all_finished(stream: bytes) -> bool:
     """Whether every choice that a chat stream began has ended with a reason."""
-    begun: set[object] = set()
-    finished: set[object] = set()
+    begun: set[str] = set()
+    finished: set[str] = set()
     for chunk in deltas.payloads(sse.events(stream)):
         for choice in deltas.objects(chunk.get("choices")):
-            begun.add(choice.get("index"))
+            begun.add(repr(choice.get("index")))  # an index may be anything, lists too
             if choice.get("finish_reason"):
-                finished.add(choice.get("index"))
+                finished.add(repr(choice.get("index")))
     return bool(begun) and begun == finished
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import msgspec
+
+from stillhouse.core.errors import CallerError
 
 _MODEL_MEMBER = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
@@ -52,7 +55,7 @@ def with_usage(body: bytes) -> bytes:
     value = b"null" if span is None else body[span[0] : span[1]]
     if value == b"null":
         return _with_member(body, "stream_options", _USAGE)
-    options = json.loads(value)
+    options = _read(value)
     if type(options) is not dict or options.get("include_usage") is True:
         return body
     options["include_usage"] = True
@@ -61,7 +64,7 @@ def with_usage(body: bytes) -> bytes:
 
 def without_member(body: bytes, name: str) -> bytes:
     """Leave one top-level member out of a request's body; all others keep their bytes' meaning."""
-    said = json.loads(body)
+    said = _read(body)
     if name not in said:
         return body
     del said[name]
@@ -72,7 +75,7 @@ def _with_member(body: bytes, name: str, value: bytes) -> bytes:
     span = _span(body, name)
     if span is not None:
         return body[: span[0]] + value + body[span[1] :]
-    said = json.loads(body)
+    said = _read(body)
     if name not in said:
         return _with_added(body, b",%s:%s" % (_dumped(name), value))
     said[name] = json.loads(value)
@@ -112,6 +115,16 @@ def _span(body: bytes, name: str) -> tuple[int, int] | None:
             found = met.end(), at
         at = after.end()
     return found if after is not None and after[1] == b"}" else None
+
+
+def _read(body: bytes) -> Any:
+    """Parse what has to be written anew; CallerError where a peek let pass what cannot be."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # no UTF-8, too deep, or a number without end
+        raise CallerError(
+            "the request body is not UTF-8 text, or nested too deeply; send flatter JSON in UTF-8"
+        ) from None
 
 
 def _dumped(said: object) -> bytes:

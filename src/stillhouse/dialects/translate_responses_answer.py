@@ -56,8 +56,7 @@ def _response(given: Body, model: str, asked: bytes, created: int) -> Body:
     """The response without its output: every field that Open Responses requires."""
     wish = load(asked, "the request") if asked else {}
     at = given.get("created")
-    tools = wish.get("tools")
-    form = wish.get("text")
+    tools, form, effort = wish.get("tools"), wish.get("text"), wish.get("reasoning")
     return {
         "id": f"resp_{_base(given)}",
         "object": "response",
@@ -69,11 +68,11 @@ def _response(given: Body, model: str, asked: bytes, created: int) -> Body:
         "model": str(given.get("model") or model),
         "output": [],
         "instructions": wish.get("instructions"),
-        "tools": [_tool(tool) for tool in tools] if type(tools) is list else [],
+        "tools": [_tool(t) for t in tools if type(t) is dict] if type(tools) is list else [],
         "tool_choice": _or(wish, "tool_choice", "auto"),
         "parallel_tool_calls": _or(wish, "parallel_tool_calls", True),
         "text": {"format": {"type": "text"}} | (form if type(form) is dict else {}),
-        "reasoning": {"effort": None, "summary": None} | (wish.get("reasoning") or {}),
+        "reasoning": {"effort": None, "summary": None} | (effort if type(effort) is dict else {}),
         "temperature": _or(wish, "temperature", 1),
         "top_p": _or(wish, "top_p", 1),
         "presence_penalty": _or(wish, "presence_penalty", 0),

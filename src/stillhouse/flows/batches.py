@@ -24,7 +24,7 @@ from stillhouse.core.traffic import Attempt, Evidence, Tags, Usage
 from stillhouse.dialects.batches import Lines, Result, read_result, with_results_here
 from stillhouse.flows.booking import decompose_seen, price_of, reported_cost, sane
 from stillhouse.flows.house import Caller, House
-from stillhouse.flows.speaking import KEPT_BACK
+from stillhouse.flows.speaking import passed_on
 from stillhouse.ledger.book import STANDARD_TIERS
 from stillhouse.ledger.charging import charge, nothing_bought
 from stillhouse.routing.catalogue import find_route
@@ -134,7 +134,7 @@ async def _check_quotas(house: House, asked: Passing) -> None:
 
 
 def _headers(reply: Reply) -> Headers:
-    return [field for field in reply.headers if field[0] not in KEPT_BACK]
+    return passed_on(reply.headers)
 
 
 async def _pass_results(results: Results, reply: Reply, caller: Caller) -> None:

@@ -12,6 +12,25 @@ KEPT_BACK = frozenset(
 )
 """Header fields of an upstream that speak of its own connection, and go no further."""
 
+_NOT_THEIRS = (b"access-control-", b"x-stillhouse-", b"cross-origin-")
+_TO_BROWSERS = frozenset(b"clear-site-data location refresh set-cookie2 www-authenticate".split())
+"""What an upstream has no say in here: whose pages may read an answer, and what browsers do."""
+
+
+def passed_on(said: Headers) -> Headers:
+    """The header fields of an upstream that the caller gets.
+
+    >>> passed_on([(b"x-request-id", b"r1"), (b"access-control-allow-origin", b"*")])
+    [(b'x-request-id', b'r1')]
+    """
+    return [
+        field
+        for field in said
+        if field[0] not in KEPT_BACK
+        and field[0] not in _TO_BROWSERS
+        and not field[0].startswith(_NOT_THEIRS)
+    ]
+
 
 def headers_for(exchange_id: str, said: Headers, length: int | None) -> Headers:
     """An answer's header fields for the caller: the upstream's, the length, the exchange's id.
@@ -19,7 +38,7 @@ def headers_for(exchange_id: str, said: Headers, length: int | None) -> Headers:
     >>> headers_for("01ab", [(b"x-request-id", b"r1"), (b"server", b"nginx")], 2)
     [(b'x-request-id', b'r1'), (b'content-length', b'2'), (b'x-stillhouse-exchange', b'01ab')]
     """
-    headers = [field for field in said if field[0] not in KEPT_BACK]
+    headers = passed_on(said)
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     headers.append((b"x-stillhouse-exchange", exchange_id.encode()))

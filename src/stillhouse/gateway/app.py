@@ -7,7 +7,7 @@ import json
 import random
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import extract_tb
 
 from stillhouse.core.catalogue import Route, Wire
@@ -28,7 +28,6 @@ NO_KEY = "the key is missing, unknown, expired or revoked; send a virtual key as
 Other = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REMEMBERED = 4096
-_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,7 @@ class Endpoint:
             await _tell(send, wire, 408, "timeout", "the request's body took too long to arrive")
             return
         if route is None:
-            named = ask.model[:_LONGEST_NAME]
-            sentence = f"the model {named!r} is not served here; GET /v1/models lists names"
+            sentence = f"the model {ask.model!r} is not served here; GET /v1/models lists names"
             await _tell(send, wire, 404, "not_found", sentence)
             return
         caller = AsgiCaller(scope, receive, send)
@@ -133,13 +131,20 @@ class Endpoint:
         except KeyError:
             pass
         route = find_route(house.catalogue, model)
-        if route is not None and key.models and not matches(key.models, route.name):
-            route = None
+        if route is not None and key.models:
+            route = _within(route, key.models)
         if len(self._routes) >= _REMEMBERED:
             self._routes.clear()
-        if len(model) <= _LONGEST_NAME:
-            self._routes[memory] = route
+        self._routes[memory] = route
         return route
+
+
+def _within(route: Route, patterns: tuple[str, ...]) -> Route | None:
+    """A route as far as a key may go: not where it falls back to what the key may not call."""
+    if not matches(patterns, route.name):
+        return None
+    allowed = tuple(name for name in route.fallbacks if matches(patterns, name))
+    return route if allowed == route.fallbacks else replace(route, fallbacks=allowed)
 
 
 def report(exchange_id: str, fault: Exception) -> None:
@@ -163,9 +168,9 @@ async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits)
     if message["type"] != "http.request":
         raise ConnectionError
     body: bytes = message["body"]
+    if len(body) > limits.body_bytes:
+        raise _too_large(len(body), limits)
     if not message.get("more_body"):
-        if len(body) > limits.body_bytes:
-            raise _too_large(len(body), limits)
         return body
     parts, size = [body], len(body)
     async with asyncio.timeout(limits.body_seconds):

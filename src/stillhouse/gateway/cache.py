@@ -12,7 +12,7 @@ DEFAULT_BYTES = 64 * 2**20
 class Cache:
     """Answers by the digest of their request and tenant; the least recently used goes first.
 
-    >>> cache = Cache(most_bytes=100)
+    >>> cache = Cache(most_bytes=1000)
     >>> cache.put(b"k", Remembered(200, [], (b"{}",), "m", "acme", 0), until=10.0)
     >>> cache.get(b"k", now=9.0).pieces, cache.get(b"k", now=10.0)
     ((b'{}',), None)

@@ -43,6 +43,7 @@ _READ = frozenset(
         b"content-length",
         b"content-encoding",
         b"host",
+        b"origin",
         b"traceparent",
         *PASSED_ON,
         *_TAGS,
@@ -77,7 +78,7 @@ class Visitor(NamedTuple):
 
 
 class MisdirectedError(CallerError):
-    """A request was sent to a host name that is not this endpoint's."""
+    """A request was sent to a name that is not this endpoint's, or by a page of another site."""
 
 
 class Door:
@@ -85,7 +86,8 @@ class Door:
 
     While `open_house` says so, everybody is let in who shows no key of ours. `hosts` are the names
     that the Host field may have, None for any: without the check, a web page could call an endpoint
-    on its reader's own machine under a name that its author has pointed there.
+    on its reader's own machine under a name that its author has pointed there. Nor is a page of
+    another site let in without a key, which could spend although it cannot read the answers.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Door:
         """Let a caller in; None for a missing or wrong key, MisdirectedError for a wrong Host."""
         found = {name: value for name, value in headers if name in _READ}
         if self._hosts is not None:
-            self._check_host(found.get(b"host", b""))
+            self.check_host(found.get(b"host", b""))
         token = _token(found)
         own = found.get(b"x-stillhouse-key", b"")
         caller_key = ""
@@ -114,21 +116,36 @@ class Door:
             if own and not token.startswith(OURS):  # a key of ours is for nobody else
                 caller_key = token.decode("latin-1")
         elif self._open():
+            if b"origin" in found:
+                self._check_page(found)
             key, caller_key = NOBODY, token.decode("latin-1")
         else:
             return None
         passed = [field for field in found.items() if field[0] in PASSED_ON]
         return Visitor(key, self._tags_of(key, found), tuple(passed), caller_key, found)
 
-    def _check_host(self, said: bytes) -> None:
-        name = said.decode("latin-1").lower()
-        if name not in self._hosts:  # type: ignore[operator]
-            bare, _, port = name.rpartition(":")
-            if not (port.isdigit() and bare in self._hosts):  # type: ignore[operator]
-                raise MisdirectedError(
-                    "the Host field names another server; call the endpoint by its own address, "
-                    "or list the name under hosts in [server]"
-                )
+    def check_host(self, said: bytes) -> None:
+        """Raise MisdirectedError where a Host field names another server."""
+        if self._hosts is not None and not _is_one_of(self._hosts, said.decode("latin-1").lower()):
+            raise MisdirectedError(
+                "the Host field names another server; call the endpoint by its own address, "
+                "or list the name under hosts in [server]"
+            )
+
+    def _check_page(self, found: dict[bytes, bytes]) -> None:
+        """Raise MisdirectedError for a page of another site; apps that are no site have no http."""
+        origin = found[b"origin"].decode("latin-1").lower()
+        scheme, _, place = origin.partition("://")
+        own = origin != "null" and (
+            scheme not in ("http", "https")
+            or place == found.get(b"host", b"").decode("latin-1").lower()
+            or _is_one_of(self._hosts or LOOPBACK_NAMES, place)
+        )
+        if not own:
+            raise MisdirectedError(
+                "a page of another site may not call this endpoint without a key; make one with "
+                "`stillhouse keys create NAME`"
+            )
 
     def _tags_of(self, key: VirtualKey, found: dict[bytes, bytes]) -> Tags:
         """A key's own tags hold; headers name what the key leaves open."""
@@ -144,6 +161,16 @@ class Door:
             fields = {tag: getattr(key.tags, tag) or named.get(tag, "") for tag in _TAGS.values()}
             tags = self._tags[memory] = Tags(**fields)
         return tags
+
+
+def _is_one_of(names: frozenset[str], place: str) -> bool:
+    """Whether a place is one of some names, with any port or without.
+
+    >>> _is_one_of(LOOPBACK_NAMES, "localhost:4100"), _is_one_of(LOOPBACK_NAMES, "localhost.evil")
+    (True, False)
+    """
+    bare, _, port = place.rpartition(":")
+    return place in names or (port.isdigit() and bare in names)
 
 
 def with_metadata(tags: Tags, metadata: Mapping[str, object]) -> Tags:

@@ -76,7 +76,7 @@ class Question:
         """The body as a JSON object."""
         try:
             content = msgspec.json.decode(self.body or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
             raise CallerError(f"the body is not JSON: {broken}") from broken
         if not isinstance(content, dict):
             raise CallerError("the body is JSON, but no object")

@@ -28,7 +28,9 @@ class Models:
     async def listing(self, asked: Question) -> Answer:
         """GET /v1/models: routes and aliases that the caller's key may call."""
         visitor = self._visitor(asked)
-        listed = [name for name in names(self._house().catalogue) if _may(visitor.key, name)]
+        catalogue = self._house().catalogue
+        meant = {name: find_route(catalogue, name) for name in names(catalogue)}
+        listed = [name for name, to in meant.items() if to and _may(visitor.key, to.name)]
         if asked.header(b"anthropic-version"):
             rows = [_anthropic(name) for name in listed]
             ends = {"first_id": listed[0], "last_id": listed[-1]} if listed else {}

@@ -8,11 +8,13 @@ from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError, ConfigError, ProviderError, StoreError
 from stillhouse.dialects.faults import error_body
 from stillhouse.dialects.paths import SERVED
-from stillhouse.gateway.app import Limits, TooLargeError, read_body
+from stillhouse.gateway.app import NO_KEY, Limits, TooLargeError, read_body, report
 from stillhouse.gateway.caller import Receive, Scope, Send
-from stillhouse.gateway.door import MisdirectedError
+from stillhouse.gateway.door import Door, MisdirectedError
 from stillhouse.gateway.http import Answer, Handler, Question, RefusedError, Table
 
+OUR_FAULT = "the endpoint failed on this request; its log says where"
+_WITHOUT_BODY = ("GET", "HEAD", "DELETE")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TooLargeError, 413),
     (MisdirectedError, 421),
@@ -26,8 +28,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 class Other:
     """Serves the paths beside the model calls, and says what is wrong with any further one."""
 
-    def __init__(self, rows: Mapping[tuple[str, str], Handler], limits: Limits) -> None:
-        self._table, self._limits = Table(rows), limits
+    def __init__(self, rows: Mapping[tuple[str, str], Handler], limits: Limits, door: Door) -> None:
+        self._table, self._limits, self._door = Table(rows), limits, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -43,7 +45,11 @@ class Other:
             await _unknown(wire, method, path, methods).send(send)
             return
         try:
-            body = await read_body(receive, dict(headers), self._limits)
+            body = b""
+            if method not in _WITHOUT_BODY:
+                if self._door.enter(headers) is None:  # before a byte of the body is kept
+                    raise RefusedError(401, NO_KEY)
+                body = await read_body(receive, dict(headers), self._limits)
             question = Question(
                 method,
                 path,
@@ -63,6 +69,9 @@ class Other:
         except (CallerError, ConfigError, StoreError, ProviderError) as failed:
             status = next(status for kind, status in _STATUS if isinstance(failed, kind))
             answer = failure(wire, status, str(failed))
+        except Exception as fault:  # ours: said without a word of what was asked or answered
+            report("", fault)
+            answer = failure(wire, 500, OUR_FAULT)
         if method == "HEAD":
             answer = answer._replace(body=b"")
         await answer.send(send)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from stillhouse.core.books import Charge, CostSource
 from stillhouse.core.errors import CallerError
 from stillhouse.core.money import Paid, round_div
-from stillhouse.core.traffic import Attempt, Evidence, weakest
+from stillhouse.core.traffic import LEAVES, Attempt, Evidence, weakest
 from stillhouse.ledger.prices import Amounts, Price
 
 _CHARGED_AS = {"cache_read_tokens": "input_tokens", "reasoning_tokens": "output_tokens"}
 """A leaf without a price of its own is charged as this one; every other leaf is then unpriced."""
 
 
+_UNITS = {leaf: "tokens" if leaf.endswith("_tokens") else leaf for leaf in (*LEAVES, "requests")}
+_COMPUTED, _UNPRICED = CostSource.COMPUTED, CostSource.UNPRICED
 _DERIVED = {grade: weakest(grade, Evidence.DERIVED) for grade in Evidence}
 
 
@@ -33,35 +35,35 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
     [('input_tokens', Paid('0.003' USD), 'computed'), ('output_tokens', None, 'unpriced')]
     """
     usage = attempt.usage
+    amounts: Amounts = {}
+    quantities: Iterable[tuple[str, int]]
     if usage is None or price is None:
-        amounts: Amounts = {}
-        quantities = (usage.leaves() if usage else {}) or {"requests": 1}
+        quantities = ((usage.leaves() if usage else {}) or {"requests": 1}).items()
+        price_id = price.price_id if price else ""
     else:
-        amounts = price.amounts_at(usage.total_input_tokens)
-        quantities = usage.leaves()
+        amounts, price_id = price.amounts_at(usage.total_input_tokens), price.price_id
+        quantities = usage.leaves().items()
         if "requests" in amounts:
-            quantities["requests"] = 1
-    price_id = price.price_id if price else ""
-    derived = _DERIVED[attempt.evidence]
+            quantities = (*quantities, ("requests", 1))
+    attempt_id, evidence = attempt.attempt_id, attempt.evidence
+    derived = _DERIVED[evidence]
     charges = []
-    for leaf, quantity in quantities.items():
+    for leaf, quantity in quantities:
         amount = amounts.get(leaf)
         if amount is None and leaf in _CHARGED_AS:
             amount = amounts.get(_CHARGED_AS[leaf])
-        cost = None if amount is None else Paid(round_div(quantity * amount, 10**6))
-        charges.append(
-            Charge(
-                f"{attempt.attempt_id}:{leaf}",
-                attempt.attempt_id,
-                leaf,
-                quantity,
-                "tokens" if leaf.endswith("_tokens") else leaf,
-                cost,
-                CostSource.UNPRICED if cost is None else CostSource.COMPUTED,
-                attempt.evidence if cost is None else derived,
-                "" if cost is None else price_id,
+        charge_id, unit = f"{attempt_id}:{leaf}", _UNITS[leaf]
+        if amount is None:
+            charges.append(
+                Charge(charge_id, attempt_id, leaf, quantity, unit, None, _UNPRICED, evidence, "")
             )
-        )
+        else:
+            cost = Paid(round_div(quantity * amount, 1_000_000))
+            charges.append(
+                Charge(
+                    charge_id, attempt_id, leaf, quantity, unit, cost, _COMPUTED, derived, price_id
+                )
+            )
     return tuple(charges)
 
 

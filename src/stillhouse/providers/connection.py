@@ -143,6 +143,7 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.close()
             return
+        before = reply.received
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -152,11 +153,15 @@ class Connection(asyncio.Protocol):
             self._keep = False  # the answer is whole; what follows it is nobody's
         if self._complete:
             self._finish()
-        elif not reply.status:
+            return
+        if reply.received != before:
+            self._head_bytes = 0
+        else:  # a head, or what may stand behind a body
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(Fate.TOO_LARGE, f"sent more than {MAX_HEAD_BYTES} bytes of headers")
-        else:
+                return
+        if reply.status:
             if reply.buffered > HIGH_WATER and not (reply.whole or reply.paused):
                 reply.paused = True
                 cast(asyncio.Transport, self._transport).pause_reading()
@@ -196,6 +201,8 @@ class Connection(asyncio.Protocol):
         if reply is None:
             return
         status = self._parser.get_status_code()
+        if not 100 <= status < 600:
+            raise self._error(Fate.GARBAGE, f"sent the status {status}, which means nothing")
         if status < 200:
             if status == 101:
                 raise self._error(Fate.GARBAGE, "switched protocols, which nobody asked for")

@@ -13,6 +13,11 @@ SLICE_BYTES = 256 * 1024
 """Most that is unfolded at once: a chunk that swells a thousandfold is handed on in slices."""
 
 
+_PIECE_BYTES = 64 * 1024
+_MOST_MEMBERS = 10_000
+"""Of one gzip body: empty ones cost time and have no bytes to count."""
+
+
 class Decoder(Protocol):
     """Undoes one content coding."""
 
@@ -60,12 +65,20 @@ class _Zlib:
         self._name = name
         self._window = window
         self._left = limit
+        self._members = 1
         self._inner = zlib.decompressobj(window)
         self._begun = False
 
     def slices(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _PIECE_BYTES):  # what is left over is copied each time
+            yield from self._of_piece(data[start : start + _PIECE_BYTES])
+
+    def _of_piece(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._inner.eof:
+                self._members += 1
+                if self._members > _MOST_MEMBERS:
+                    raise _broken(self._name)
                 self._inner = zlib.decompressobj(self._window)
             unfolded = self._unfold(data)
             self._left -= len(unfolded)

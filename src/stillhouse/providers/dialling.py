@@ -22,6 +22,8 @@ _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 _Address = tuple[int, tuple[Any, ...]]
 _ANSWER_OF_A_PROXY = 16 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""Where all public IPv6 addresses lie; what else there is wraps others, or is for nearby."""
 
 
 class Place(NamedTuple):
@@ -298,6 +300,8 @@ def is_private(host: str) -> bool:
             inner = address.teredo[1]
         if inner is not None:
             return is_private(str(inner))
+        if address not in _UNICAST:
+            return True
     return not address.is_global or address.is_multicast
 
 

@@ -61,6 +61,11 @@ class Heads:
                 f"set {upstream.key_env or 'it'} without line breaks"
             )
 
+    def secret(self, call: UpstreamCall) -> bytes:
+        """The key that goes out with a call; empty where none does."""
+        passes = call.caller_key and self._upstream.pass_caller_key
+        return (call.caller_key if passes else self._key).encode("utf-8")
+
     def head(self, call: UpstreamCall) -> bytes:
         """The bytes of a call before its body."""
         if call.caller_key and self._upstream.pass_caller_key:

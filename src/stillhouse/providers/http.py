@@ -92,6 +92,8 @@ class HttpProvider:
         reply = HttpReply(connection, limit, first_byte_at, total_at, loop)
         connection.put(head, call.body, reply, call.method == "HEAD")
         await reply.head()
+        if reply.status >= 400:  # some quote the key that they refuse
+            reply.secret = self._heads.secret(call)
         return reply
 
     async def close(self) -> None:

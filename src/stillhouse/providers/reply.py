@@ -14,6 +14,9 @@ HIGH_WATER = 256 * 1024
 """Bytes that may wait for a slow reader before the socket is read no further."""
 
 
+_SECRET_BYTES = 8
+"""What is shorter is a word that stands in for a key, and may stand in any text."""
+
 Sink = Callable[[bytes], bool]
 """Takes a part of a body; False says that it wants no more for now. It does not raise."""
 
@@ -50,6 +53,7 @@ class HttpReply:
         "parts",
         "paused",
         "received",
+        "secret",
         "sink",
         "status",
         "total_at",
@@ -72,6 +76,7 @@ class HttpReply:
         self.parts: list[bytes] = []
         self.buffered = 0
         self.received = 0
+        self.secret = b""
         self.sink: Sink | None = None
         self.ended = False
         self.whole = False
@@ -96,7 +101,7 @@ class HttpReply:
             raise self.error
 
     async def read(self) -> bytes:
-        """The whole body, decoded."""
+        """The whole body, decoded; an error's without the key that it may quote."""
         self.whole = True
         self._read_on()
         if not self.ended:
@@ -109,6 +114,8 @@ class HttpReply:
             if decoder is not None:
                 body = b"".join(decoder.slices(body))
                 decoder.end()
+        if len(self.secret) >= _SECRET_BYTES:
+            body = body.replace(self.secret, b"[removed]")
         return body
 
     def chunks(self) -> AsyncIterator[bytes]:

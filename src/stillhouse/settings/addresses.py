@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
+_PATH = re.compile(r"[!-~]*")
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 _INNER = (".local", ".internal", ".lan", ".home.arpa", ".localdomain", ".localhost", ".svc")
 _METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200")
@@ -38,7 +40,9 @@ def _fault(parts: SplitResult, host: str, allow_private: bool) -> str:
         )
     if parts.query or parts.fragment:
         return "has a query or a fragment; a base URL ends with its path"
-    if host in _METADATA or host.startswith("metadata."):
+    if not _PATH.fullmatch(parts.path):
+        return "has a space or a letter beyond ASCII in its path; write those as %20 and the like"
+    if str(_address(host) or host) in _METADATA or host.startswith("metadata."):
         return "leads to a cloud's own metadata, which no upstream serves; give a model's address"
     private = is_private(host)
     if private and not allow_private:

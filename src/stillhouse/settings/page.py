@@ -107,7 +107,8 @@ def _rows(listed: Sequence[Field], *nouns: type[Any]) -> Iterator[str]:
 def _default(field: Field, known: Any) -> str:
     """A noun's own default as the file would write it; empty where there is none.
 
-    >>> _default(SECTIONS["server"].fields[6], fields(SECTIONS["server"].noun)[5])
+    >>> body = {known.name: known for known in fields(SECTIONS["server"].noun)}["max_body_bytes"]
+    >>> _default(Field("max_body_bytes", SIZE, "Largest body."), body)
     '32 MiB'
     """
     if known is None or (known.default is MISSING and known.default_factory is MISSING):

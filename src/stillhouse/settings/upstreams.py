@@ -16,6 +16,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LATENCY = re.compile(r"none|recorded|\d+(\.\d+)?")
 ALL_WIRES = (CHAT, RESPONSES, MESSAGES, EMBEDDINGS)
 _TIMES = ("connect_seconds", "first_byte_seconds", "total_seconds")
+_OFFLINE = ("replay", "scripted")
+_WIRES = dict.fromkeys(_OFFLINE, ALL_WIRES) | {"any-llm": (CHAT,)}
 _OPTIONS = {"replay": ("log", "latency"), "scripted": ("script",)}
 _NO_PRESET = Preset("", ())
 
@@ -61,11 +63,11 @@ def _upstream(
     upstream = Upstream(
         name=name,
         kind=kind,
-        wires=table.get("wires", preset.wires or ALL_WIRES if kind != "http" else preset.wires),
+        wires=table.get("wires", _WIRES.get(kind, preset.wires)),
         base_url=base_url,
-        host=table.get("host", preset.host or ("" if kind != "http" else name)),
+        host=table.get("host", preset.host or ("" if kind in _OFFLINE else name)),
         key_env=table.get("key_env", key_env_of(preset, env)),
-        models=table.get("models", preset.models if kind == "http" else ("*",)),
+        models=table.get("models", ("*",) if kind in _OFFLINE else preset.models),
         timeouts=Timeouts(**{key: table[key] for key in _TIMES if key in table}),
         allow_private=allow_private,
         options=_options(kind, table, preset, at, complaints),
@@ -123,10 +125,10 @@ def _options(
 
 
 def _check(upstream: Upstream, at: At, complaints: Complaints) -> None:
-    if upstream.kind == "http" and upstream.base_url:
+    if upstream.kind not in _OFFLINE and upstream.base_url:
         if fault := fault_of_url(upstream.base_url, upstream.allow_private):
             complaints.say((*at, "base_url"), fault)
-    elif upstream.kind in ("replay", "scripted") and upstream.base_url:
+    elif upstream.kind in _OFFLINE and upstream.base_url:
         complaints.say((*at, "base_url"), f'is not read where kind = "{upstream.kind}"')
     if upstream.kind == "replay" and "log" not in upstream.options:
         complaints.say(at, 'has no log; name the file to answer from: log = "calls.jsonl"')

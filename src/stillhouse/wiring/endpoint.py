@@ -45,6 +45,7 @@ from stillhouse.settings.nouns import Logged, Settings, WhenDown
 from stillhouse.settings.reading import unpack
 from stillhouse.settings.starting import database_of
 from stillhouse.store.journal import JournalWriter
+from stillhouse.store.remembered_keys import RememberedKeys
 from stillhouse.wiring import SystemClock, price_book
 from stillhouse.wiring.books import access_of, spend_rows
 from stillhouse.wiring.upstreams import free_hosts, open_providers
@@ -69,6 +70,7 @@ class Application:
         prices = price_book(own, clock.now_us(), free_hosts(settings.catalogue))
         facts = {price.price_id: price for price in prices.prices}
         self._access = access_of(database)
+        self._keyring = RememberedKeys(self._access, folder)
         self._journal = JournalWriter(
             folder,
             name,
@@ -114,7 +116,7 @@ class Application:
         admin = Admin(self._access, lambda by: spend_rows(database, by), door, clock.now_us)
         counted = self._metrics if settings.metrics.enabled else None
         rows = _rows(Models(lambda: self._house, door), Probes(self._faults, counted, door), admin)
-        batches = Batches(lambda: self._house, door, self._once, Other(rows, limits), limits)
+        batches = Batches(lambda: self._house, door, self._once, Other(rows, limits, door), limits)
         self._endpoint = Endpoint(self._house, door, batches, limits)
         self._gauges()
         self._tasks: list[asyncio.Task[None]] = []
@@ -136,11 +138,11 @@ class Application:
     async def begin(self) -> None:
         """Read the keys, begin to speak with the shared counters."""
         self._house.loop = asyncio.get_running_loop()
-        version = await asyncio.to_thread(self._access.keys_version)
-        self._keys_changed(await asyncio.to_thread(self._access.keys))
+        version, keys = await asyncio.to_thread(self._keyring.known)
+        self._keys_changed(keys)
         await self._desk.start()
         self._tasks = [
-            asyncio.create_task(follow(self._access, self._keys_changed, known=version)),
+            asyncio.create_task(follow(self._keyring, self._keys_changed, known=version)),
             asyncio.create_task(self._publish()),
         ]
 

@@ -46,8 +46,13 @@ def _provider(upstream: Upstream, env: Mapping[str, str]) -> Provider:
         return _replay(upstream)
     if upstream.kind == "scripted":
         return _scripted(upstream)
+    if upstream.kind == "any-llm":
+        from stillhouse.providers.anyllm import AnyLlmProvider
+
+        return AnyLlmProvider(upstream, env.get(upstream.key_env) or None)
     raise ConfigError(
-        f"upstream {upstream.name} is of the kind {upstream.kind!r}; use http, replay or scripted"
+        f"upstream {upstream.name} is of the kind {upstream.kind!r}; use http, replay, scripted or "
+        "any-llm"
     )
 
 
