@@ -36,8 +36,7 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from stillhouse.core.calls import Ended
-from stillhouse.store.journal_reading import JournalFolder
+from stillhouse.store.opening import existing_store
 
 CONFIG = """
 [server]
@@ -46,7 +45,9 @@ write_seconds = {write_seconds}
 
 [journal]
 folder = "{folder}/journal"
-keep_days = 1
+
+[logging]
+level = "none"
 
 [books]
 database = "{folder}/books.db"
@@ -234,15 +235,10 @@ def leave(callers: list[Hanging]) -> None:
             one.transport.abort()
 
 
-def booked(folder: Path) -> Counter[str]:
-    """How the streams ended, as the journal has it."""
-    journals = JournalFolder(folder)
-    return Counter(
-        entry.fate.value
-        for run in journals.runs()
-        for _, entry in journals.read(run, (0, 0))
-        if isinstance(entry, Ended) and entry.streamed
-    )
+def booked(database: Path) -> Counter[str]:
+    """How the calls ended, as the books have it."""
+    with existing_store(str(database)) as store:
+        return Counter(str(row.fate) for row in store.booked())
 
 
 def main() -> None:
@@ -275,10 +271,10 @@ def main() -> None:
         )  # fmt: skip
         key = re.search(r"sh-\S+", made.stdout)
         assert key is not None
-        endpoint = stack.enter_context(running("stillhouse", "serve", "--config", str(config)))
-        port = port_of(endpoint)
-        uvloop.run(measure(port, key[0], worker_of(endpoint.pid), args))
-        print(f"streams were booked as {dict(booked(folder / 'journal'))}")
+        with running("stillhouse", "serve", "--config", str(config)) as endpoint:
+            port = port_of(endpoint)
+            uvloop.run(measure(port, key[0], worker_of(endpoint.pid), args))
+        print(f"calls were booked as {dict(booked(folder / 'books.db'))}")
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     stillhouse.core.errors.CallerError: the request body is a JSON list; send a JSON object
     """
     try:
-        said = json.loads(body, parse_constant=_refuse_constant)
+        said = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise CallerError("the request body is nested too deeply; send a flatter one") from None
     except UnicodeDecodeError:

@@ -36,8 +36,8 @@ def refuse_twofold(body: bytes) -> None:
     >>> refuse_twofold(b'{"model": "m", "messages": [{"model": "x"}]}')
     >>> refuse_twofold(b'{"model": "m", "Model": "dear"}')
     Traceback (most recent call last):
-    stillhouse.core.errors.CallerError: the request has 'Model' beside what is spelled 'model'; \
-name each member once, in lower case
+    stillhouse.core.errors.CallerError: the request names model twice, or in other letters \
+('Model'); name each member once, in lower case
     """
     if not _is_odd(body):
         return
@@ -48,8 +48,8 @@ name each member once, in lower case
             continue
         if name in seen or name != key:
             raise CallerError(
-                f"the request has {key!r} beside what is spelled {name!r}; name each member once, "
-                "in lower case"
+                f"the request names {name} twice, or in other letters ({key!r}); name each member "
+                "once, in lower case"
             )
         seen.add(name)
 

@@ -134,6 +134,7 @@ class Metrics:
             return
         with suppress(OSError):
             new = self._folder / f".metrics-{self._worker}.new"
+            new.touch(mode=0o600)
             new.write_bytes(msgspec.json.encode(self._snapshot(leaving=leaving)))
             new.rename(self._folder / f"metrics-{self._worker}.json")
 

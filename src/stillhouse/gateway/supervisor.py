@@ -220,6 +220,9 @@ def bound(family: int, address: Any) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if BALANCED:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, int(os.environ.get("SNDB", "131072"))
+        )
         listener.bind(address)
         listener.listen(4096)
         listener.setblocking(False)

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from stillhouse.store.schema_access import SQLITE_SCRIPTS
-from stillhouse.store.sqlite_file import translated
+from stillhouse.store.sqlite_file import keep_private, translated
 
 BUSY_SECONDS = 1.0
 """How long a step waits for another process; quotas are refused rather than waited for longer."""
@@ -89,6 +89,7 @@ class SqliteTables:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
+            keep_private(self.path)
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )

@@ -71,7 +71,7 @@ class JournalWriter:
         self._noted: set[str] = set()
         self._spoiled = self._closed = False
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = self._new_segment(0)
             self._end = len(MAGIC)
             self._syncer = None

@@ -269,6 +269,8 @@ class JournalFolder:
     def set_aside(self, run: str, reason: str, entries: list[Entry]) -> None:
         """Keep entries that the database refuses in a file of their own, on the disk."""
         row = {"run": run, "reason": reason, "entries": [entry._asdict() for entry in entries]}
+        with _translated(self.folder):
+            (self.folder / ASIDE).touch(mode=0o600)
         with _translated(self.folder), (self.folder / ASIDE).open("ab", buffering=0) as file:
             file.write(msgspec.json.encode(row) + b"\n")
             os.fsync(file.fileno())
@@ -284,7 +286,7 @@ class JournalFolder:
     def folding(self) -> Iterator[None]:
         """Hold the right to fold this folder: one process at a time, until it ends."""
         with _translated(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.folder / "fold.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -75,7 +75,7 @@ class RememberedKeys:
         """Remember; a full disk costs the memory, not the service."""
         new = self._file.with_name(f".{FILE}.{os.getpid()}.{get_ident()}")
         with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 os.write(file, msgspec.json.encode(keys))

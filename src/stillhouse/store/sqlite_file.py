@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -64,6 +65,7 @@ class SqliteDatabase:
     def __init__(self, path: Path, application_id: int, migrations: Sequence[str]) -> None:
         self.path = path
         with translated(path):
+            keep_private(path)
             self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             with translated(path):
@@ -148,6 +150,15 @@ class SqliteDatabase:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def keep_private(path: Path) -> None:
+    """Make a new database's file so that its owner alone may read it; SQLite itself says why not.
+
+    Its neighbours (`-wal`, `-shm`) get the mode of the file.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def statements(script: str) -> Iterator[str]:
