@@ -1,6 +1,6 @@
 """Whether idle streams starve others: load beside 1,000 callers that hang on, and the memory of it.
 
-    python bench/idle_streams.py [--idle 1000] [--seconds 5] [--callers 8] [--event-seconds 20]
+    python bench/idle_streams.py [--idle 1000] [--seconds 5] [--callers 8] [--event-seconds 5]
 
 `stillhouse serve` with one worker, virtual key and full journal stands before two upstreams
 (`stillhouse.testing.faulty`): one answers at once, the other lets `--event-seconds` pass between
@@ -87,8 +87,8 @@ class Measured(NamedTuple):
         rate = len(self.latencies) / self.seconds
         worst = max(self.latencies) * 1000
         return (
-            f"{self.name:<10} {self.idle:>6} {rate:>9.0f} {self.at(0.5):>8.2f} {self.at(0.99):>8.2f}"
-            f" {worst:>8.2f} {self.memory_mb:>10.1f}"
+            f"{self.name:<10} {self.idle:>6} {rate:>9.0f} {self.at(0.5):>8.2f} "
+            f"{self.at(0.99):>8.2f} {worst:>8.2f} {self.memory_mb:>10.1f}"
         )
 
 
@@ -103,9 +103,7 @@ def request(key: str, model: str, *, stream: bool = False, words: str = "hello")
     ).encode()
 
 
-async def call(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes
-) -> float:
+async def call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes) -> float:
     """Seconds that one short call took; anything but 200 ends the bench."""
     began = time.perf_counter()
     writer.write(asked)
@@ -159,12 +157,10 @@ class Hanging(asyncio.Protocol):
 async def hang(port: int, asked: bytes, count: int, *, deaf: bool) -> list[Hanging]:
     """So many callers that hang on, each with the beginning of its stream."""
     loop, callers = asyncio.get_running_loop(), list[Hanging]()
-    for at in range(0, count, 50):
-        made = [Hanging(asked, deaf=deaf) for _ in range(min(50, count - at))]
-        for one in made:
-            await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc]
-        await asyncio.gather(*(asyncio.wait_for(one.begun.wait(), 60) for one in made))
-        callers += made
+    for _ in range(count):
+        callers.append(Hanging(asked, deaf=deaf))
+        await loop.create_connection(lambda: callers[-1], "127.0.0.1", port)
+    await asyncio.gather(*(asyncio.wait_for(one.begun.wait(), 60) for one in callers))
     return callers
 
 
@@ -211,7 +207,9 @@ async def measure(port: int, key: str, worker: int, args: argparse.Namespace) ->
         print(Measured(name, idle, found, args.seconds, memory_mb(worker)).line(), flush=True)
 
     await load(port, key, args.callers, 1.0)
-    print(f"{'':<10} {'idle':>6} {'calls/s':>9} {'p50':>8} {'p99':>8} {'worst':>8} {'memory MB':>10}")
+    print(
+        f"{'':<10} {'idle':>6} {'calls/s':>9} {'p50':>8} {'p99':>8} {'worst':>8} {'memory MB':>10}"
+    )
     await take("alone", 0)
     dripping = await hang(port, request(key, "slow", stream=True), args.idle, deaf=False)
     await take("dripping", args.idle)
@@ -247,7 +245,7 @@ def main() -> None:
     asks.add_argument("--idle", type=int, default=1000)
     asks.add_argument("--seconds", type=float, default=5.0)
     asks.add_argument("--callers", type=int, default=8)
-    asks.add_argument("--event-seconds", type=float, default=20.0)
+    asks.add_argument("--event-seconds", type=float, default=5.0)
     asks.add_argument("--write-seconds", type=float, default=30.0)
     args = asks.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -8,9 +8,16 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -130,6 +137,21 @@ class Served:
         """The token of a key that may do everything except administer."""
         return self.tokens["plain"]
 
+    def say(self, *pieces: bytes, seconds: float = 10.0) -> bytes:
+        """What is heard of a connection that these bytes are written to, one piece after another.
+
+        It is read to its end, so the last of the pieces should ask for one, or be no HTTP.
+        """
+        place = ("127.0.0.1", int(self.url.rpartition(":")[2]))
+        heard = b""
+        with socket.create_connection(place, timeout=seconds) as caller, suppress(ConnectionError):
+            for piece in pieces:
+                caller.sendall(piece)
+                sleep(0.01)
+            while some := caller.recv(1 << 16):
+                heard += some
+        return heard
+
     def entries(self) -> list[Entry]:
         """What the journal holds by now."""
         journals = JournalFolder(self.folder / "journal")
@@ -149,6 +171,10 @@ class Harbour:
 
     def __init__(self, quay: Quay, ships: AsyncExitStack, folders: Callable[[], Path]) -> None:
         self._quay, self._ships, self._folders = quay, ships, folders
+
+    def moor(self, made: AbstractAsyncContextManager[T]) -> T:
+        """Begin something on the quay that ends when the tests are through."""
+        return self._quay.run(self._ships.enter_async_context(made))
 
     def faulty(self, pause_seconds: float = 0.0) -> FaultyUpstream:
         """The upstream that fails on demand."""
@@ -177,6 +203,8 @@ class Harbour:
         prices: Path | None = None,
         beside: Served | None = None,
         keys: Sequence[VirtualKey] = (),
+        usual_keys: bool = True,
+        terms: Terms | None = None,
     ) -> Served:
         """An endpoint with a plain key, an admin key, a key for `quotas` and `models`, and `keys`.
 
@@ -194,7 +222,8 @@ class Harbour:
         with access_of(settings.books.database) as access:
             for key in keys:
                 access.add_key(key)
-            for name in () if beside is not None else ("plain", "admin", "narrow"):
+            usual = ("plain", "admin", "narrow") if usual_keys and beside is None else ()
+            for name in usual:
                 narrow = name == "narrow"
                 key, tokens[name] = make_key(
                     name,
@@ -205,11 +234,13 @@ class Harbour:
                 )
                 access.add_key(key)
         app = Application(settings, "worker-1" if beside is None else "worker-2", env or {})
-        url, _ = self._quay.run(self._open(app, "on"))
+        url, _ = self._quay.run(self._open(app, "on", terms))
         return Served(url, folder, tokens)
 
-    async def _open(self, app: Callable[..., Any], lifespan: str) -> tuple[str, Pier]:
-        pier = Pier(app, Terms())
+    async def _open(
+        self, app: Callable[..., Any], lifespan: str, terms: Terms | None = None
+    ) -> tuple[str, Pier]:
+        pier = Pier(app, terms or Terms())
         pier.config.lifespan = lifespan  # type: ignore[assignment]
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))

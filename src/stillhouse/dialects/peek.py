@@ -185,7 +185,8 @@ def _check_turns(model: str, turns: msgspec.Raw) -> None:
 def _check_model(model: str) -> None:
     if not model:
         raise CallerError('the request\'s model is ""; name a model that this endpoint serves')
-    if len(model) > LONGEST_NAME or not model.isprintable() or model != model.strip():
+    odd = not model.isprintable() or model != model.strip() or ".." in model.split("/")
+    if odd or len(model) > LONGEST_NAME:
         raise CallerError(
             f"the request's model is no name: it has {len(model)} characters, or some that names "
             "do not have; name a model that this endpoint serves"

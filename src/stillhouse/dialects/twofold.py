@@ -61,7 +61,7 @@ def _is_odd(body: bytes) -> bool:
         at = lowered.find(key)
         if at >= 0 and (lowered.find(key, at + 1) >= 0 or body.find(key, at, at + len(key)) < 0):
             return True
-    if _SPELLED_OUT(body) is not None:
+    if b"\\u" in body and _SPELLED_OUT(body) is not None:
         return True
     return not body.isascii() and any(letter in body for letter in _FOLDED)
 

@@ -16,6 +16,8 @@ from stillhouse.core.traffic import Tags
 from stillhouse.ledger.book import PriceBook
 from stillhouse.routing.health import Health
 
+_REMEMBERED = 4096
+
 
 class Asked(NamedTuple):
     """A request that has passed the door: who asks what of which route.
@@ -176,4 +178,6 @@ class House:
     def learn_output(self, route: str, tokens: int) -> None:
         """Remember how long a route's answers are: what an answer nobody heard is taken to have."""
         before = self.expected_output.get(route)
+        if before is None and len(self.expected_output) >= _REMEMBERED:  # callers may name any
+            self.expected_output.clear()
         self.expected_output[route] = tokens if before is None else (7 * before + tokens) // 8

@@ -7,8 +7,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from stillhouse.core.errors import CallerError, StoreError
+from stillhouse.core.errors import CallerError
 from stillhouse.core.ports import Keyring
 from stillhouse.core.quotas import Quota, VirtualKey
 from stillhouse.core.traffic import Tags
@@ -143,8 +144,8 @@ async def follow(
 ) -> None:
     """Call `changed` with all keys whenever they were changed; ends only by being cancelled.
 
-    While the store is away the keys that are known stay in force. `known` is the version that the
-    caller has in force already, None for none.
+    While the store is away, or its keys cannot be put in force, those before stay. `known` is the
+    version that the caller has in force already, None for none.
     """
 
     def newer(than: int | None) -> tuple[int, tuple[VirtualKey, ...]] | None:
@@ -152,11 +153,10 @@ async def follow(
         return None if version == than else (version, keyring.keys())
 
     while True:
-        try:
+        # Whatever is wrong with a store or a row of it: a later revocation must not be missed.
+        with suppress(Exception):
             found = await asyncio.to_thread(newer, known)
-        except StoreError:
-            found = None
-        if found is not None:
-            known, keys = found
-            changed(keys)
+            if found is not None:
+                changed(found[1])
+                known = found[0]
         await asyncio.sleep(pause)

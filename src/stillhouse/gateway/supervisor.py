@@ -34,6 +34,9 @@ STOP_LINGER_SECONDS = 1.0
 BALANCED = sys.platform == "linux"
 """Whether the kernel balances callers among sockets at one address; elsewhere all share one."""
 
+SEND_BYTES = 256 * 2**10
+"""What the kernel takes for a caller that does not read; its own choice is up to megabytes."""
+
 BUSY_SECONDS = 5.0
 """How long to wait for an address that a predecessor is about to leave."""
 
@@ -220,9 +223,7 @@ def bound(family: int, address: Any) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if BALANCED:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDBUF, int(os.environ.get("SNDB", "131072"))
-        )
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(address)
         listener.listen(4096)
         listener.setblocking(False)

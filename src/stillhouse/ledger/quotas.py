@@ -82,7 +82,8 @@ def claims(
 
     A quota of everybody counts all use under its name; one that stands on a key counts that key's
     use alone, and where it names no other name holds for every name. Calls that name nobody count
-    together as one, so that leaving a name out is no way around a quota for each (`*`).
+    together as one, so that leaving a name out is no way around a quota for each (`*`); nor is
+    writing a model in other letters.
 
     >>> each = Quota(Scope.CUSTOMER, "*", Unit.COST, Window.DAY, 10**12)
     >>> [c.base for c in claims([each], [], "k1", Tags(customer="acme"), "gpt-5")]
@@ -93,7 +94,7 @@ def claims(
         Scope.TEAM: tags.team,
         Scope.CUSTOMER: tags.customer,
         Scope.FEATURE: tags.feature,
-        Scope.MODEL: model,
+        Scope.MODEL: model.lower(),
         Scope.EVERYBODY: "",
     }
     found: dict[str, Claim] = {}
@@ -101,7 +102,8 @@ def claims(
         for quota in quotas:
             name = names[quota.scope]
             alone = quota.scope is Scope.EVERYBODY or (own and quota.scope is Scope.KEY)
-            if not (alone or quota.name in {"*", name}):
+            wanted = quota.name.lower() if quota.scope is Scope.MODEL else quota.name
+            if not (alone or wanted in {"*", name}):
                 continue
             base = _base(quota, name, f"{key_id}/" if own else "")
             other = found.get(base)

@@ -279,6 +279,7 @@ class JournalFolder:
         """Say in `fold.json` how far the folding is; readers see the old or the new, whole."""
         with _translated(self.folder):
             new = self.folder / f".{STATUS}.new"
+            new.touch(mode=0o600)
             new.write_bytes(orjson.dumps(status, option=orjson.OPT_INDENT_2))
             new.rename(self.folder / STATUS)
 
