@@ -64,7 +64,7 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as place:
         database = Path(place) / "bench.db"
-        with SqliteStore(database) as store, encodings(database) as cache:
+        with SqliteStore(database) as store, encodings(str(database)) as cache:
             for seed in range(chosen.seeds):
                 began = time.perf_counter()
                 data = assemble(f"banking77-{seed}", *split(train, chosen.calibration, seed), test)

@@ -12,8 +12,8 @@ the events of a stream. The same load of short calls, `--callers` at a time, is 
   after     once they have left.
 
 Latency is that of the load in milliseconds, memory the resident set of the worker in MB. The deaf
-are cut off after `--write-seconds`, so they are measured before that; the last line says how many
-streams were booked, and as what. Python clients, one machine: compare lines with each other.
+are cut off after `--write-seconds`, so they are measured before that; the last line says how all
+calls were booked. Python clients, one machine: compare lines with each other.
 """
 
 from __future__ import annotations
@@ -63,11 +63,20 @@ host = "openai"
 allow_private = true
 max_concurrency = 100000
 
+[upstreams.large]
+base_url = "http://127.0.0.1:{quick}/v1"
+host = "openai"
+allow_private = true
+max_concurrency = 100000
+
 [models.quick]
 deployments = [{{ upstream = "quick", model = "gpt-4o-mini" }}]
 
 [models.slow]
 deployments = [{{ upstream = "slow", model = "gpt-4o-mini" }}]
+
+[models.large]
+deployments = [{{ upstream = "large", model = "gpt-4o-mini" }}]
 """
 
 
@@ -215,7 +224,7 @@ async def measure(port: int, key: str, worker: int, args: argparse.Namespace) ->
     await take("dripping", args.idle)
     lost = sum(one.lost for one in dripping)
     leave(dripping)
-    large = request(key, "quick", stream=True, words="[fault-large]")
+    large = request(key, "large", stream=True, words="[fault-large]")
     deaf = await hang(port, large, args.idle, deaf=True)
     await take("deaf", args.idle)
     early = sum(one.lost for one in deaf)

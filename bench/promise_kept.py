@@ -67,7 +67,7 @@ def banking77(data: Path) -> Traffic:
     pool: list[Row] = [*rest, *test]
     dataset = assemble("banking77", fitted, rest, test)
     kept, apart = rehearsal_split(dataset.train)
-    with tempfile.TemporaryDirectory() as place, encodings(Path(place) / "bench.db") as cache:
+    with tempfile.TemporaryDirectory() as place, encodings(f"{place}/bench.db") as cache:
         rungs = recipes(cached_encoder("", cache, lambda *_: None))
         said: dict[str, Rehearsal] = {}
         for name, recipe in rungs.items():

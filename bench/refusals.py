@@ -70,7 +70,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "bench.db"
-        with SqliteStore(path) as store, encodings(path) as cache:
+        with SqliteStore(path) as store, encodings(str(path)) as cache:
             house = distil_house(store, cache, say=lambda sentence: None)
             for name, (rows, declared) in cases.items():
                 settings = Settings(curve=False, declared_groups=declared)

@@ -37,7 +37,7 @@ def fit_all(data: Path, place: Path) -> None:
     (place / "texts.json").write_bytes(orjson.dumps([row.text for row in test]))
     dataset = assemble("banking77", train, [], test)
     kept, apart = rehearsal_split(dataset.train)
-    with encodings(place / "bench.db") as cache:
+    with encodings(str(place / "bench.db")) as cache:
         rungs = recipes(cached_encoder("", cache, lambda *_: None))
         said: dict[str, Rehearsal] = {}
         for name in RECIPES:

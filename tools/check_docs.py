@@ -3,10 +3,11 @@
     python tools/check_docs.py [--write]
 
 Three things are checked. docs/reference/cli.md is what the command line's own help says, and
-docs/reference/configuration.md what the reader of the configuration knows. Every relative link in README.md and docs/ leads to a file and, after `#`, to one of its headings. And
-every console block under the line `<!-- run -->` runs: its commands, each after a `$`, end with
-exit code 0 and print what stands under them (`...` for any text, nothing for anything). The blocks
-of a page run one after the other in one folder that is thrown away, beside what the project holds.
+docs/reference/configuration.md what the reader of the configuration knows. Every relative link in
+README.md and docs/ leads to a file and, after `#`, to one of its headings. And every console block
+under the line `<!-- run -->` runs: its commands, each after a `$`, end with exit code 0 and print
+what stands under them (`...` for any text, nothing for anything). The blocks of a page run one
+after the other in one folder that is thrown away, beside what the project holds.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stillhouse.core.errors import CallerError, StoreError
 from stillhouse.core.money import PICO
-from stillhouse.core.quotas import Quota, Scope, Standing, Unit, Window
+from stillhouse.core.quotas import Draw, Quota, Scope, Standing, Unit, VirtualKey, Window
 from stillhouse.core.traffic import Tags
 from stillhouse.gateway.admin import GROUPINGS, Admin
 from stillhouse.gateway.door import Door
@@ -33,6 +33,10 @@ class House:
         self.now_us = 1_000_000
         door = Door(self.ring, lambda: self.now_us, lambda: not len(self.ring))
         self.admin = Admin(access, self._spend, door, lambda: self.now_us)
+
+    @property
+    def kept(self) -> tuple[VirtualKey, ...]:
+        return self.access.keys()
 
     def _spend(self, by: str) -> Iterator[Mapping[str, Any]]:
         if by == "day":
@@ -98,14 +102,12 @@ def test_a_key_is_made_and_its_token_shown_once(house: House) -> None:
     answer = house.ask("create", made)
     said = json.loads(answer.body)
     assert answer.status == 201
-    kept = next(key for key in house.access.keys() if key.name == "rosa")
+    kept = next(key for key in house.kept if key.name == "rosa")
     assert kept.tags == Tags(team="blue", feature="chat")
     assert kept.models == ("gpt-*",)
     assert kept.created_us == house.now_us
     assert not kept.admin, "an admin key is made on the machine itself"
-    assert kept.quotas == (
-        Quota(Scope.KEY, "*", Unit.COST, Window.DAY, 12 * PICO + PICO // 2),
-    )
+    assert kept.quotas == (Quota(Scope.KEY, "*", Unit.COST, Window.DAY, 12 * PICO + PICO // 2),)
     checked = KeyRing(house.access.keys()).check(said["token"], house.now_us)
     assert checked is not None
     assert checked.key_id == said["key_id"]
@@ -142,7 +144,7 @@ def test_a_key_that_is_not_there_cannot_be_revoked(house: House, key_id: str) ->
     with pytest.raises(RefusedError) as caught:
         house.ask("revoke", rest=key_id)
     assert caught.value.status == 404
-    assert all(key.revoked_us is None for key in house.access.keys())
+    assert all(key.revoked_us is None for key in house.kept)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +205,6 @@ def test_whatever_is_wished_is_a_key_or_the_callers_fault(
 def test_budgets_say_what_is_left(house: House) -> None:
     def rule(draw: Any, before: Standing, now: int) -> Standing:
         return before._replace(limit=draw.limit, leased=40, mine=40, spent=60)
-
-    from stillhouse.core.quotas import Draw
 
     house.access.draw("w1", 1, 5, [Draw("key:k1:cost:day:hard@0", 1000, asked=40)], rule)
     (row,) = json.loads(house.ask("budgets").body)["budgets"]

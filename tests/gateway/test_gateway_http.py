@@ -22,7 +22,6 @@ from stillhouse.gateway.http import Answer, Handler, Question, RefusedError, Tab
 from stillhouse.gateway.keys import KeyRing, make_key
 from stillhouse.gateway.other import Other
 
-
 KEY, TOKEN = make_key("rosa", 0)
 OPEN = Door(KeyRing(), lambda: 0, lambda: True)
 SHUT = Door(KeyRing([KEY]), lambda: 0, lambda: False)

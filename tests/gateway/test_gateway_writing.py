@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+import socket
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import uvicorn
 
 from stillhouse.gateway.caller import AsgiCaller
 from stillhouse.gateway.connections import Sharing, Terms
+from stillhouse.gateway.supervisor import bound
 from stillhouse.gateway.worker import config
 
 BODY = b'{"whole": true}'
@@ -105,7 +107,7 @@ CLOSE = "connection: close"
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., None]]:
+def serve() -> Callable[..., None]:
     """Runs a story against a gateway on a loopback port."""
 
     def run(
@@ -120,10 +122,11 @@ def serve() -> Iterator[Callable[..., None]]:
             server.server_state = Sharing(used)
             server.config.load()
             server.lifespan = server.config.lifespan_class(server.config)
-            await server.startup(sockets=None)
-            port = server.servers[0].sockets[0].getsockname()[1]
+            listener = bound(socket.AF_INET, ("127.0.0.1", 0))
+            await server.startup(sockets=[listener])
             try:
-                await asyncio.wait_for(story(Served(gateway, port)), 20)
+                served = Served(gateway, listener.getsockname()[1])
+                await asyncio.wait_for(story(served), 20)
             finally:
                 for connection in list(server.server_state.connections):
                     connection.transport.abort()
@@ -134,7 +137,7 @@ def serve() -> Iterator[Callable[..., None]]:
 
         asyncio.run(whole())
 
-    yield run
+    return run
 
 
 def test_a_whole_answer_is_what_plain_asgi_would_have_given(serve: Callable[..., None]) -> None:

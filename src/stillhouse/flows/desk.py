@@ -204,7 +204,7 @@ class LeasingDesk(Reserving):
         """Wait for the next thing to do; without leases and use, for the next request's need."""
         pause: float | None = RETRY_SECONDS if self._waiters else TICK_SECONDS
         live = self._waiters or self._unanswered
-        if not live and not any(lease.live for lease in self._leases.values()):
+        if not live and not any(lease.live for lease in self._busy.values()):
             pause, self._asleep = None, True
         elif self.store_is_down:
             pause = DOWN_US / 1_000_000
@@ -225,7 +225,7 @@ class LeasingDesk(Reserving):
             self._unanswered = self._draws(now)
             self._turn += bool(self._unanswered)
         draws, turn = self._unanswered, self._turn
-        looks = any(lease.mine for lease in self._leases.values())
+        looks = any(lease.mine for lease in self._busy.values())
         speaks = bool(draws) or (looks and now - self._beaten_us >= BEAT_US)
 
         def speak() -> tuple[list[str], list[Standing]]:
@@ -269,11 +269,15 @@ class LeasingDesk(Reserving):
             if not waiter.future.done():
                 for lease, amount in self._lacking(self._claims_of(waiter.key), waiter.need):
                     waiting.setdefault(lease.counter, []).append(amount)
-        draws = (
-            lease.draw(waiting.get(name, []), now, recalled=name in self._recalled)
-            for name, lease in self._leases.items()
-        )
-        return [draw for draw in draws if draw is not None]
+        self._busy |= {name: self._leases[name] for name in waiting}
+        draws = []
+        for name, lease in list(self._busy.items()):  # few, however many there are in all
+            draw = lease.draw(waiting.get(name, []), now, recalled=name in self._recalled)
+            if draw is not None:
+                draws.append(draw)
+            elif lease.idle:
+                del self._busy[name]
+        return draws
 
     def _serve(self, now: int) -> None:
         """Give those who wait what they can have now, in the order in which they came."""

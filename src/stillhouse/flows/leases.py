@@ -61,9 +61,14 @@ class Lease:
         """Whether the store has to hear of it again."""
         return bool(self.mine or self.used or self.over)
 
+    @property
+    def idle(self) -> bool:
+        """Whether neither the store nor a request has to do with it."""
+        return not (self.live or self.open)
+
     def forgettable(self, at_us: int) -> bool:
         """Whether nothing is lost when it is dropped."""
-        return not (self.live or self.open) and at_us - self.seen_us > FORGOTTEN_US
+        return self.idle and at_us - self.seen_us > FORGOTTEN_US
 
     def draw(self, waiting: list[int], at_us: int, *, recalled: bool) -> Draw | None:
         """What to tell and to ask the store now; `waiting` are the amounts that are waited for.

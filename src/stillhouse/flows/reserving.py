@@ -30,6 +30,7 @@ class Reserving:
         self._everybodys: tuple[Quota, ...] = ()
         self._of_key: Mapping[str, tuple[Quota, ...]] = {}
         self._leases: dict[str, Lease] = {}
+        self._busy: dict[str, Lease] = {}  # those that the store has to hear of
         self._memo: dict[Key, Claims] = {}
         self._swept_us = 0
 
@@ -81,6 +82,8 @@ class Reserving:
         for name, reserved in zip(hold.counters, hold.amounts, strict=True):
             lease = leases[name]
             used = used_by_unit[lease.used_as]
+            if used:
+                self._busy[name] = lease
             lease.open -= 1
             lease.used += used
             lease.room += reserved - used
@@ -160,12 +163,21 @@ class Reserving:
         ]
 
     def _sweep(self, now: int) -> None:
-        """Drop what has not been used for long; lists of leases are then made anew."""
+        """Drop what has not been used for long; lists of leases are then made anew.
+
+        Callers may name any customer: where there are very many, what is not in use goes at once.
+        """
         if now - self._swept_us < SWEEP_US:
             return
         self._swept_us = now
-        gone = [name for name, lease in self._leases.items() if lease.forgettable(now)]
+        crowded = len(self._leases) > MOST_REMEMBERED
+        gone = [
+            name
+            for name, lease in self._leases.items()
+            if (crowded and lease.idle and name not in self._busy) or lease.forgettable(now)
+        ]
         for name in gone:
             del self._leases[name]
+            self._busy.pop(name, None)
         if gone:
             self._memo.clear()
