@@ -74,6 +74,7 @@ PRICES = """
   names: ["faulty-*"]
   usd_per_mtok: {input: 0.1234567, cache_read: 0.0123457, output: 0.7654321}
 """
+MODELS = ("r0", "r1", "r2", "r3", "mystery", "hedged")
 NEVER_SENT = ("refused", "dns", "tls", "connect_timeout", "withdrawn")
 UNREACHED = ("refused", "dns", "tls", "deaf")
 HASTY = ("hang", "hang-midway", "garbage", "garbage-chunk")
@@ -99,7 +100,9 @@ def planned(number: int, seed: int) -> Plan:
     """The same request for the same number and seed."""
     draw = random.Random(f"{seed}/{number}")
     words = " ".join(draw.choices(WORDS, k=9))
-    prompt, model = f"{number}: {words}", draw.choice(("r0", "r1", "r2", "r3", "mystery"))
+    prompt, model = f"{number}: {words}", draw.choice(MODELS)
+    if model == "hedged" and draw.random() < 0.3:
+        prompt += " [fault-slow]"  # late enough to be asked elsewhere as well
     if draw.random() < FAULTY:
         kind = draw.choice(("mark", "mark", "mark", "place", "hasty", "shut", "large"))
         if kind == "mark":
@@ -160,6 +163,10 @@ def toml_of(folder: Path, port: int, faulty: int, deaf: int, database: str) -> s
         drain = 'on_disconnect = "drain"\n' if at % 2 else ""
         backed = 'fallbacks = ["r0"]\n' if at == 3 else ""
         place(f"r{at}", good, f"faulty-{at}", drain + backed)
+    parts.append(
+        '[models.hedged]\ndeployments = ["u-r0/faulty-0", "u-r2/faulty-2"]\nretries = 1\n'
+        "hedge_after_seconds = 0.03\n"
+    )
     place("mystery", good, "mystery-1", "allow_unpriced = true\n")
     place("hasty", good, times="first_byte_seconds = 0.6\ntotal_seconds = 0.9\n")
     for status in sorted({fault[:3] for fault in SHUT}):
@@ -418,7 +425,7 @@ def journal_of(folder: Path) -> dict[str, Told]:
             one = told.setdefault(entry.attempt.attempt_id, Told())
             if frame.kind == Kind.STARTED:
                 one.started = entry
-                asked.setdefault(entry.exchange_id, entry.asked)
+                asked[entry.exchange_id] = asked.get(entry.exchange_id) or entry.asked
             else:
                 one.ended = one.ended or entry
     for attempt_id, one in told.items():
@@ -464,11 +471,13 @@ def due(one: Told, seen: dict[str, Any] | None) -> Due:
             "output_tokens": max(begun[0]["output_tokens"], _COUNT(text_of(events))),
         }
         return _priced("begun to be counted", used)
-    used = {"input_tokens": _COUNT(prompt_in(one.asked))}
+    used = {"input_tokens": -(-one.started.asked_bytes // 4)}  # died before it noted the request
+    if one.asked:
+        used["input_tokens"] = _COUNT(prompt_in(one.asked))
     if ended is not None and stream:
         used["output_tokens"] = _COUNT(text_of(events))
         return _priced("text of a stream", used)
-    if fate == "ok":
+    if fate in ("ok", "outrun") and ended.answer:
         used["output_tokens"] = _COUNT(text_of([json.loads(ended.answer)]))
         return _priced("text of an answer", used)
     used["output_tokens"] = one.started.expected_output_tokens
@@ -537,8 +546,8 @@ def compare(
     rules: Counter[str] = Counter()
     red: Counter[str] = Counter()
     for attempt_id, one in by_id.items():
-        if attempt_id not in told:
-            wrong.append(attempt_id)
+        if attempt_id not in told or told[attempt_id].started is None:
+            wrong.append(attempt_id)  # bought before it was written down
             continue
         owed = due(told[attempt_id], seen.get(attempt_id))
         billed = [charge.billed for charge in one.charges]

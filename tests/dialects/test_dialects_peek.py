@@ -99,7 +99,7 @@ def test_a_model_named_twice_is_sent_upstream_once(body: bytes) -> None:
 def test_peeking_agrees_with_parsing(body: tuple[bytes, dict[str, Any]]) -> None:
     sent, said = body
     model = said["model"]
-    if model.isprintable() and model == model.strip():
+    if model.isprintable() and model == model.strip() and ".." not in model.split("/"):
         assert peek(sent, Wire.CHAT).model == model
     else:
         with pytest.raises(CallerError, match="the request's model is no name"):

@@ -678,7 +678,9 @@ def test_nothing_is_bought_while_the_journal_cannot_be_written(
     assert not site.ready()
 
     site.limit_files(resource.RLIM_INFINITY)
+    deadline = time.monotonic() + 20
     while not site.ready():
+        assert time.monotonic() < deadline, "it never became ready again"
         time.sleep(0.05)
     again = asyncio.run(phone.call("chat", body))
     assert again.status == 200

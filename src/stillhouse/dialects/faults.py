@@ -78,7 +78,7 @@ def stream_error(
             "type": "error",
             "sequence_number": sequence_number,
             "code": kind or error_type(wire, status),
-            "message": message,
+            "message": _written(message),
             "param": None,
             "error": body["error"],
         }
@@ -101,11 +101,15 @@ def error_type(wire: Wire, status: int) -> str:
 
 def _envelope(wire: Wire, status: int, kind: str, message: str) -> dict[str, object]:
     word = error_type(wire, status)
-    if not message.isascii():  # half a surrogate pair is no character, and cannot be written
-        message = message.encode("utf-8", "replace").decode("utf-8")
+    message = _written(message)
     if wire is Wire.MESSAGES:
         return {"type": "error", "error": {"type": word, "message": message}}
     return {"error": {"message": message, "type": word, "param": None, "code": kind or None}}
+
+
+def _written(text: str) -> str:
+    """A text as UTF-8 has it: half a surrogate pair is no character."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def upstream_message(body: bytes) -> str:

@@ -52,13 +52,14 @@ class Making:
         `prices` are the facts that the journal holds, by price id.
         """
         known = next((started for started, _ in calls if started is not None), None)
+        # Kept with one call alone: the first, which of two hedged ones need not be noted first.
+        asked = next((s.asked for s, _ in calls if s is not None and s.asked), "")
         pairs: list[Pair] = []
         interrupted = 0
         for begun, ended in calls:
             if ended is not None:
                 pairs.append((begun or _begun(ended, known), ended))
             elif begun is not None:
-                asked = known.asked if known is not None else ""  # kept with the first call alone
                 pairs.append((begun, self._interrupted(begun, asked, prices)))
                 interrupted += 1
         bodies = self._bodies(pairs)

@@ -72,7 +72,12 @@ CREATE TABLE access_once (
 ){strict};
 """
 
-_IN_ORDER = (_KEYS_AND_QUOTAS, _ONCE)
+_HELD = """
+-- what a worker holds now is little; what it ever held may be a customer for each of its requests
+CREATE INDEX access_leases_held ON access_leases (worker, counter) WHERE amount > 0;
+"""
+
+_IN_ORDER = (_KEYS_AND_QUOTAS, _ONCE, _HELD)
 
 SQLITE_SCRIPTS: tuple[str, ...] = tuple(
     script.format(blob="BLOB", integer="INTEGER", strict=" STRICT") for script in _IN_ORDER
