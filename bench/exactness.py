@@ -1,14 +1,16 @@
 """Exactness under load and death: every attempt in the books once, at its price to the last digit.
 
-    python bench/exactness.py [--requests 20000] [--kills 5] [--postgres DSN] [--seed 1]
+    python bench/exactness.py [--requests 20000] [--kills 5] [--seed 1] [--keep DIR]
+                              [--postgres DSN]
 
 `stillhouse serve` with two workers stands before `stillhouse.testing.faulty`. Requests of three
 dialects, half of them streams, come 64 at a time; a tenth of them meet a fault (every kind of the
 upstream's, and places that refuse, time out, have no name or no TLS), some callers leave at a
-random moment, a quarter draws on budgets. The endpoint is killed (SIGKILL) so many times at random
-moments, with all of its processes, and started again; in between single workers and the folder are
-killed. For a third of the run the books cannot be written: SQLite by an exclusive lock, PostgreSQL
-(`--postgres`, a server where a database of its own may be made) by cutting all connections off.
+random moment, a quarter draws on budgets, some are hedged. The endpoint is killed (SIGKILL) so many
+times at random moments, with all of its processes, and started again; in between single workers and
+the folder are killed. For a third of the requests the books cannot be written: SQLite by an
+exclusive lock, PostgreSQL (`--postgres`, a server where a database of its own may be made) by
+cutting all connections off.
 
 Afterwards the books are laid beside the upstream's own list of attempts, and every cost is worked
 out anew: integers, no code of the ledger. Counts come from the upstream's list where it gave them
@@ -27,7 +29,6 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -644,12 +645,15 @@ def main() -> int:
     asks.add_argument("--kills", type=int, default=5, help="of all processes; single ones beside")
     asks.add_argument("--postgres", default="", help="DSN of a server where a database is made")
     asks.add_argument("--seed", type=int, default=1)
-    asks.add_argument("--keep", type=Path, default=None, help="work there and leave all of it")
+    asks.add_argument(
+        "--keep", type=Path, default=None, help="an empty folder to work in; all is left there"
+    )
     said = asks.parse_args()
     with ExitStack() as stack:
         folder = said.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            asks.error(f"{folder} is not empty; name a new folder")
         return run(folder, said, stack)
 
 

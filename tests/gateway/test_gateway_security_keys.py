@@ -28,7 +28,6 @@ from stillhouse.store.opening import open_store
 from stillhouse.testing.sockets import ScriptedSocket
 from stillhouse.testing.sockets import answer as whole
 from stillhouse.wiring import SystemClock
-from stillhouse.wiring.books import access_of
 from stillhouse.wiring.folding import bodies, estimated
 
 if TYPE_CHECKING:
@@ -41,8 +40,27 @@ COOKIE = "cookie-0003-planted"
 UNKNOWN = "unknown-field-0004-planted"
 GUESS = "sh-0123456789ab-guess0005planted"
 
+_TWO_A_DAY = (Unit.REQUESTS, Window.DAY, 2)
 CHEAP = ("cheap*", "gpt-5-nano")
 RED, REDS_TOKEN = make_key("red", 0, tags=Tags(team="red"))
+CAPPED, CAPPED_TOKEN = make_key(
+    "capped", 0, quotas=(Quota(Scope.KEY, "*", Unit.COST, Window.DAY, PICO // 50),)
+)
+SPELLINGS: list[tuple[tuple[str, ...], bool]] = [
+    (names, each)
+    for names in (
+        ("counted", "counted-by-alias", "counted"),
+        ("gpt-4.1", "up/gpt-4.1", "gpt-4.1"),
+        ("gpt-4.1", "GPT-4.1", "up/Gpt-4.1"),
+    )
+    for each in (True, False)
+]
+COUNTED = {
+    (names, each): make_key("counted", 0, quotas=(Quota(Scope.MODEL, name, *_TWO_A_DAY),))
+    for names, each in SPELLINGS
+    for name in ("*" if each else names[0].upper(),)
+}
+"""Keys that may call a model twice: any model twice, or the one by another spelling of its name."""
 
 
 def answer(heard: Heard) -> Said:
@@ -114,7 +132,7 @@ aliases = ["counted-by-alias"]
 """,
         {"UP_KEY": OPERATORS},
         models=CHEAP,
-        keys=[RED],
+        keys=[RED, CAPPED, *(key for key, _ in COUNTED.values())],
     )
 
 
@@ -280,34 +298,11 @@ def test_a_team_that_is_only_named_gets_nothing_that_a_team_has_bought(served: S
     assert "x-stillhouse-cache" not in claims.headers
 
 
-@pytest.fixture
-def capped(served: Served) -> Iterator[Callable[..., str]]:
-    """Makes keys with quotas; gives their tokens once they are in force."""
-    with access_of(f"{served.folder}/books.db") as access:
-
-        def make(*quotas: Quota) -> str:
-            key, token = make_key("capped", 0, quotas=quotas)
-            access.add_key(key)
-            assert eventually(lambda: ask(served, token, "/v1/models").status == 200)
-            return token
-
-        yield make
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("counted", "counted-by-alias", "counted"),
-        ("gpt-4.1", "up/gpt-4.1", "gpt-4.1"),
-        ("gpt-4.1", "GPT-4.1", "up/Gpt-4.1"),
-    ],
-)
-@pytest.mark.parametrize("each", [True, False])
+@pytest.mark.parametrize(("names", "each"), SPELLINGS)
 def test_another_spelling_of_a_model_draws_on_the_same_quota(
-    served: Served, capped: Callable[..., str], names: tuple[str, ...], each: bool
+    served: Served, names: tuple[str, ...], each: bool
 ) -> None:
-    quota = Quota(Scope.MODEL, "*" if each else names[0].upper(), Unit.REQUESTS, Window.DAY, 2)
-    token = capped(quota)
+    _, token = COUNTED[names, each]
     assert [chat(served, token, name).status for name in names] == [200, 200, 429]
 
 
@@ -330,14 +325,13 @@ LARGE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("wish", LARGE, ids=str)
 def test_what_an_upstream_may_heed_is_reserved_however_it_is_written(
-    served: Served, vendor: tuple[str, Vendor], capped: Callable[..., str], wish: dict[str, Any]
+    served: Served, vendor: tuple[str, Vendor], wish: dict[str, Any]
 ) -> None:
-    token = capped(Quota(Scope.KEY, "*", Unit.COST, Window.DAY, PICO // 50))
     before = len(vendor[1].heard)
-    assert chat(served, token, "counted", **wish).status == 429
+    assert chat(served, CAPPED_TOKEN, "counted", **wish).status == 429
     assert len(vendor[1].heard) == before
     for usual in ({}, {"max_tokens": -1}, {"max_tokens": None}, {"max_tokens": 9}):
-        assert chat(served, token, "counted", **usual).status == 200
+        assert chat(served, CAPPED_TOKEN, "counted", **usual).status == 200
 
 
 @pytest.mark.parametrize(
