@@ -126,7 +126,7 @@ class Complaints:
 
     def _sentence(self, one: Complaint) -> str:
         place = self._source if one.line is None else f"{self._source}:{one.line}"
-        return f"{place}: {one.sentence}"
+        return f"{place}: {one.sentence.strip()}"
 
 
 def key_lines(text: str) -> dict[At, int]:

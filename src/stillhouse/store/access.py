@@ -20,6 +20,7 @@ from stillhouse.core.quotas import Draw, Quota, Scope, Standing, Unit, VirtualKe
 from stillhouse.core.traffic import Tags
 from stillhouse.store.access_postgres import PostgresTables
 from stillhouse.store.access_tables import SqliteTables, Step
+from stillhouse.store.opening import is_dsn
 
 Rule = Callable[[Draw, Standing, int], Standing]
 
@@ -58,7 +59,7 @@ def beside(books: Path | str) -> Path | str:
 
 
 def _is_dsn(place: Path | str) -> bool:
-    return isinstance(place, str) and place.startswith(("postgres://", "postgresql://"))
+    return isinstance(place, str) and is_dsn(place)
 
 
 class Access:

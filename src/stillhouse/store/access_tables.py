@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,14 +103,31 @@ class SqliteTables:
         return self._connection
 
 
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Turn to a write-ahead log; SQLite does not wait for others here, so this does."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
     """Bring a file up to the last schema; another program's file is left alone."""
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    filled = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("BEGIN")  # one view of all three: another process may be making the file
+    try:
+        filled = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    finally:
+        connection.execute("ROLLBACK")
     if (found != APPLICATION_ID and (found or filled)) or version > len(SQLITE_SCRIPTS):
         raise sqlite3.DatabaseError("it is of another program, or of a newer version of this one")
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    _keep_a_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     if version == len(SQLITE_SCRIPTS):
         return

@@ -88,8 +88,12 @@ class SqliteDatabase:
 
     def _check(self, application_id: int, known: int) -> None:
         """Refuse a file of another program, or of a newer version, before touching it."""
-        found, version = self._pragma("application_id"), self._pragma("user_version")
-        empty = not self.connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        self.connection.execute("BEGIN")  # one view: another process may be making the file
+        try:
+            empty = not self.connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            found, version = self._pragma("application_id"), self._pragma("user_version")
+        finally:
+            self.connection.execute("ROLLBACK")
         if found != application_id and not (empty and found == 0 and version == 0):
             raise StoreError(
                 f"{self.path} is a database of another program; give another file with --db"

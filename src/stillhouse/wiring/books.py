@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.flows.books import spend_by
-from stillhouse.store.access import Access
+from stillhouse.store.access import Access, beside
 from stillhouse.store.opening import existing_store, is_dsn
 
 
 def access_of(database: str) -> Access:
     """Keys and counters: in a file of their own beside a SQLite database, in PostgreSQL with it."""
-    return Access(database if is_dsn(database) else Path(f"{database}.access"))
+    return Access(beside(database))
 
 
 def spend_rows(database: str, by: str) -> Iterator[dict[str, Any]]:
