@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from stillhouse.core.books import Charge
 from stillhouse.core.catalogue import Wire
+from stillhouse.core.serving import Consultation
 from stillhouse.core.traffic import Attempt, Tags
 
 Headers = list[tuple[bytes, bytes]]
@@ -85,7 +86,7 @@ class Fate(StrEnum):
         return self not in _NEVER_SENT
 
 
-_NEVER_SENT = (Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT, Fate.WITHDRAWN)
+_NEVER_SENT = frozenset((Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT, Fate.WITHDRAWN))
 
 
 class UpstreamCall(NamedTuple):
@@ -115,7 +116,8 @@ class Started(NamedTuple):
     `asked` is the caller's body as the route's policy lets it be kept, only in the first attempt of
     an exchange; `asked_bytes` its length. `expected_output_tokens` is what an unheard answer is
     taken to have. `claims` are the quota counters that the call draws on. `wire` is the caller's,
-    `spoken` the upstream's where that is another one.
+    `spoken` the upstream's where that is another one. `consultation` says what a student was asked
+    about the request: with the first attempt of an exchange alone.
     """
 
     exchange_id: str
@@ -130,6 +132,7 @@ class Started(NamedTuple):
     expected_output_tokens: int = 0
     claims: tuple[str, ...] = ()
     spoken: str = ""
+    consultation: Consultation | None = None
 
 
 class Ended(NamedTuple):
@@ -167,7 +170,8 @@ class Done(NamedTuple):
     `status` is what the caller was sent. `cost_pico` is None where a part is unpriced.
     `overhead_seconds` is the time that the endpoint itself took: all of it less the wait for
     upstreams. `refused_by` is the id of the quota that said no. `traceparent` is the caller's own
-    W3C header of that name, empty where it sent none.
+    W3C header of that name, empty where it sent none. `consultation` says what a student was asked
+    about the request, and `student_seconds` for how long it was waited for.
     """
 
     exchange_id: str
@@ -186,3 +190,5 @@ class Done(NamedTuple):
     cached: bool = False
     refused_by: str = ""
     traceparent: str = ""
+    consultation: Consultation | None = None
+    student_seconds: float = 0.0

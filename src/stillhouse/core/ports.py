@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from stillhouse.core.calls import Done, Entry, Headers, UpstreamCall
 from stillhouse.core.learning import Prediction, TrainSet
 from stillhouse.core.quotas import Denied, Draw, Hold, Need, Standing, VirtualKey
+from stillhouse.core.serving import Answered
 from stillhouse.core.traffic import Tags
 
 
@@ -49,6 +50,13 @@ class Student(Protocol):
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer many texts; the same text gets the same answer in any batch."""
+        ...
+
+    def odds(self, texts: Sequence[str]) -> Any:
+        """The labels' probabilities, an array of shape [len(texts), len(labels)].
+
+        A row sums to 1; its highest stands at the label of `predict`, and is its score.
+        """
         ...
 
     def to_bytes(self) -> bytes:
@@ -102,6 +110,20 @@ class Recipe(Protocol):
         below: Mapping[str, Student],
     ) -> Student:
         """Fit on all training rows with the rehearsed weights; `below` has the fitted voices."""
+        ...
+
+
+class Students(Protocol):
+    """The students at work, wherever they run; asking one never blocks and never fails."""
+
+    async def ask(
+        self, student: str, text: str, deadline_seconds: float, *, odds: bool = False
+    ) -> Answered | None:
+        """What a student (a digest) says of a text; None where it is missing, late or broken."""
+        ...
+
+    async def ask_many(self, student: str, texts: Sequence[str]) -> list[Answered] | None:
+        """What a student says of many texts, with no hurry; None where it cannot be asked."""
         ...
 
 

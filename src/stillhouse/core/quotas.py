@@ -67,7 +67,8 @@ class VirtualKey:
     """A caller's key: only `salt` and `digest` of the token are kept, never the token.
 
     `models` are patterns of the public names that it may call; empty for all. `tags` are what its
-    calls are booked under where the caller names nothing finer.
+    calls are booked under where the caller names nothing finer. `students` says whether a student
+    may answer its calls.
     """
 
     key_id: str
@@ -81,6 +82,7 @@ class VirtualKey:
     created_us: int = 0
     expires_us: int | None = None
     revoked_us: int | None = None
+    students: bool = True
 
 
 class Denied(NamedTuple):
