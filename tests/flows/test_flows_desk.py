@@ -132,6 +132,18 @@ def test_a_call_is_held_out_of_a_lease_and_settled_by_what_it_used(access: Acces
     assert access.workers() == {}
 
 
+def test_a_call_that_one_quota_refuses_holds_nothing_of_the_others(access: Access) -> None:
+    async def story() -> None:
+        twice = Quota(Scope.TEAM, "red", Unit.REQUESTS, Window.DAY, 2)
+        async with desk_of(access, twice, BUDGET) as desk:
+            desk.settle(await got(desk, 300), 300, 10)
+            for _ in range(3):
+                await refused(desk, 900)
+            desk.settle(await got(desk, 700), 700, 10)
+
+    run(story())
+
+
 def test_a_call_of_another_team_is_held_by_nothing(access: Access) -> None:
     async def story() -> None:
         async with desk_of(access, BUDGET) as desk:

@@ -205,3 +205,11 @@ def test_each_field_goes_on_once(sent: Headers) -> None:
     assert visitor is not None
     names = [name for name, _ in visitor.headers]
     assert len(names) == len(set(names))
+
+
+def test_a_name_that_was_let_in_lets_no_other_in() -> None:
+    local = door(hosts=LOOPBACK_NAMES)
+    for _ in range(2):
+        assert local.enter([bearer(PLAIN_TOKEN), (b"host", b"localhost:1")]) is not None
+        with pytest.raises(MisdirectedError):
+            local.enter([bearer(PLAIN_TOKEN), (b"host", b"localhost.evil.example")])

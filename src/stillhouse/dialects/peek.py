@@ -53,6 +53,7 @@ class _Messages(msgspec.Struct, gc=False):
 
 class _Responses(msgspec.Struct, gc=False):
     model: str
+    input: msgspec.Raw = msgspec.Raw()
     stream: object = False
     background: object = False
     max_output_tokens: object = None
@@ -63,10 +64,12 @@ class _Responses(msgspec.Struct, gc=False):
 
 class _Plain(msgspec.Struct, gc=False):
     model: str
+    input: msgspec.Raw = msgspec.Raw()
     service_tier: object = None
     metadata: object = None
 
 
+_MESSAGES_KEY, _INPUT_KEY = b'"messages"', b'"input"'
 _CHAT_WIRE = Wire.CHAT  # a member of an enumeration is dear to look up
 _TYPES: dict[Wire, type[msgspec.Struct]] = {
     Wire.CHAT: _Chat,
@@ -96,28 +99,40 @@ def peek(body: bytes, wire: Wire) -> Ask:
     """
     try:
         if wire is _CHAT_WIRE:
-            ask = _ask_chat(_decode_chat(body), body)
+            chat = _decode_chat(body)
+            turns = bytes(chat.messages)
+            ask = _ask_chat(chat, body, turns)
+            refuse_twofold(body, _MESSAGES_KEY, turns)
         elif wire is Wire.MESSAGES:
-            ask = _ask_messages(_decode_messages(body), body)
+            messages = _decode_messages(body)
+            turns = bytes(messages.messages)
+            ask = _ask_messages(messages, body, turns)
+            refuse_twofold(body, _MESSAGES_KEY, turns)
         elif wire is Wire.RESPONSES:
-            ask = _ask_responses(_decode_responses(body), body)
+            responses = _decode_responses(body)
+            ask = _ask_responses(responses, body)
+            refuse_twofold(body, _INPUT_KEY, bytes(responses.input))
         else:
-            ask = _ask_plain(_decode_plain(body), body, wire)
+            plain = _decode_plain(body)
+            ask = _ask_plain(plain, body, wire)
+            refuse_twofold(body, _INPUT_KEY, bytes(plain.input))
     except _UNREADABLE:
         ask = _peek_slowly(body, wire)
-    refuse_twofold(body)
+        refuse_twofold(body)
     return ask
 
 
-def _ask_chat(said: _Chat, body: bytes) -> Ask:
-    _check_turns(said.model, said.messages)
-    options = said.stream_options
+def _ask_chat(said: _Chat, body: bytes, turns: bytes) -> Ask:
+    _check_turns(said.model, turns)
+    options, limit = said.stream_options, _count(said.max_tokens)
+    if said.max_completion_tokens is not None:
+        limit = _larger(_count(said.max_completion_tokens), limit)
     return Ask(
         _CHAT_WIRE,
         said.model,
         said.stream is True,
-        _larger(_count(said.max_completion_tokens), _count(said.max_tokens)),
-        _count(said.n) or 1,
+        limit,
+        1 if said.n is None else _count(said.n) or 1,
         type(options) is dict and options.get("include_usage") is True,
         said.temperature == 0 and type(said.temperature) is not bool,
         _text(said.service_tier),
@@ -126,8 +141,8 @@ def _ask_chat(said: _Chat, body: bytes) -> Ask:
     )
 
 
-def _ask_messages(said: _Messages, body: bytes) -> Ask:
-    _check_turns(said.model, said.messages)
+def _ask_messages(said: _Messages, body: bytes, turns: bytes) -> Ask:
+    _check_turns(said.model, turns)
     return Ask(
         Wire.MESSAGES,
         said.model,
@@ -172,14 +187,15 @@ def _ask_plain(said: _Plain, body: bytes, wire: Wire) -> Ask:
     )
 
 
-_OPEN = ord("[")
+_NO_TURNS = b"[]"
+_EMPTY = msgspec.Raw(_NO_TURNS)
 _IMAGE_BLOCK = re.compile(rb'"type"\s*:\s*"image"')
 
 
-def _check_turns(model: str, turns: msgspec.Raw) -> None:
+def _check_turns(model: str, turns: bytes) -> None:
     _check_model(model)
-    if memoryview(turns)[0] != _OPEN:
-        raise _no_turns(json.loads(bytes(turns)))
+    if turns[:1] != b"[":
+        raise _no_turns(json.loads(turns))
 
 
 def _check_model(model: str) -> None:
@@ -233,13 +249,12 @@ def _peek_slowly(body: bytes, wire: Wire) -> Ask:
     if wire in (Wire.CHAT, Wire.MESSAGES) and type(said.get("messages")) is not list:
         raise _no_turns(said.get("messages"))
     known = {name: said[name] for name in _TYPES[wire].__struct_fields__ if name in said}
-    if "messages" in known:
-        known["messages"] = msgspec.Raw(b"[]")
+    known |= {name: _EMPTY for name in ("messages", "input") if name in known}
     short: Any = _TYPES[wire](**known)
     if wire is Wire.CHAT:
-        return _ask_chat(short, body)
+        return _ask_chat(short, body, _NO_TURNS)
     if wire is Wire.MESSAGES:
-        return _ask_messages(short, body)
+        return _ask_messages(short, body, _NO_TURNS)
     if wire is Wire.RESPONSES:
         return _ask_responses(short, body)
     return _ask_plain(short, body, wire)

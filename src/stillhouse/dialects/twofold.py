@@ -27,11 +27,17 @@ _KEYS = (b'"model"', b'"n"', b'tokens"', b'"background"')
 
 _SPELLED_OUT = re.compile(rb"\\u(?:00[4-7]|017[fF]|212[aA])").search
 """A letter written as an escape, or one that folds to a letter: nobody has to."""
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_CLOSED = (b"[", b'"')
+"""How values begin that say by themselves where they end."""
 _FOLDED = (b"\xc5\xbf", b"\xe2\x84\xaa")
 
 
-def refuse_twofold(body: bytes) -> None:
+def refuse_twofold(body: bytes, member: bytes = b"", value: bytes = b"") -> None:
     """Raise CallerError where a JSON object has a member that counts twice, or in other letters.
+
+    `member` (with its quotes) may name the longest list or text in it, and `value` its bytes as
+    they stand there: what is inside is no member of the object, and need not be looked at.
 
     >>> refuse_twofold(b'{"model": "m", "messages": [{"model": "x"}]}')
     >>> refuse_twofold(b'{"model": "m", "Model": "dear"}')
@@ -39,7 +45,7 @@ def refuse_twofold(body: bytes) -> None:
     stillhouse.core.errors.CallerError: the request names model twice, or in other letters \
 ('Model'); name each member once, in lower case
     """
-    if not _is_odd(body):
+    if not _is_odd(_without(body, member, value) if value else body):
         return
     seen: set[str] = set()
     for key in _top_keys(body):
@@ -54,12 +60,26 @@ def refuse_twofold(body: bytes) -> None:
         seen.add(name)
 
 
+def _without(body: bytes, member: bytes, value: bytes) -> bytes:
+    """A JSON object without the list or text that a member has, be it a member further in.
+
+    A quote inside a string has a backslash before it. So where a name stands with its closing quote
+    and a colon behind, that is a key and what follows its value; and of two lists or two texts that
+    begin at one place, none is longer than the other.
+    """
+    at = body.find(member)
+    found = _COLON.match(body, at + len(member)) if at >= 0 else None
+    if found is None or value[:1] not in _CLOSED or not body.startswith(value, found.end()):
+        return body
+    return body[: found.end()] + body[found.end() + len(value) :]
+
+
 def _is_odd(body: bytes) -> bool:
     """Whether a closer look is due: hardly ever, and then it may still be a member further in."""
     lowered = body.lower()
     for key in _KEYS:
-        at = lowered.find(key)
-        if at >= 0 and (lowered.find(key, at + 1) >= 0 or body.find(key, at, at + len(key)) < 0):
+        count = lowered.count(key)
+        if count and (count > 1 or key not in body):
             return True
     if b"\\u" in body and _SPELLED_OUT(body) is not None:
         return True

@@ -35,6 +35,8 @@ MOST_TOKENS = 10**9
 MOST_PICO = 10**18
 """More money than any one call can cost: a million dollars."""
 
+_OK, _REPORTED = Fate.OK, Evidence.REPORTED  # members of an enumeration are dear to look up
+
 
 class Heard(NamedTuple):
     """What was heard of a call's answer: `text` is the part of a stream that arrived."""
@@ -66,7 +68,7 @@ def book(
     nothing.
     """
     fate, status, seen = heard.fate, heard.status, heard.seen
-    usage, evidence, error, text = None, Evidence.REPORTED, heard.error, heard.text
+    usage, evidence, error, text = None, _REPORTED, heard.error, heard.text
     if seen.usage_body is not None:
         try:
             usage = sane(decompose_seen(seen, wire))
@@ -98,7 +100,7 @@ def book(
         begun = started.attempt
         if attempt.model != begun.model or attempt.service_tier != begun.service_tier:
             price = price_of(house, attempt) or price_of(house, attempt._replace(model=begun.model))
-        charges = charge(attempt, price)
+        charges = charge(attempt, price) or nothing_bought(attempt)
     kept = house.keep_body(asked.route, heard.body) if heard.body else ""
     return Ended(
         asked.exchange_id,
@@ -172,7 +174,7 @@ def _attempt(begun: Attempt, seen: Seen, heard: Heard, usage: Usage, evidence: E
         usage,
         heard.latency_ms,
         reported_cost(seen.reported_cost),
-        heard.fate is Fate.OK and not seen.error,
+        heard.fate is _OK and not seen.error,
         "" if tier in STANDARD_TIERS else tier,
         begun.batch,
         begun.region,
@@ -186,6 +188,8 @@ def reported_cost(cost: object) -> Paid | None:
     >>> reported_cost(0.25), reported_cost("1e99"), reported_cost([])
     (Paid('0.25' USD), None, None)
     """
+    if cost is None:
+        return None
     if isinstance(cost, int | float | str) and not isinstance(cost, bool):
         with suppress(ValueError, ArithmeticError):
             paid = Paid.of(cost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from stillhouse.core.quotas import Denied, Hold, Need, Quota, Unit, Window
 from stillhouse.core.traffic import Tags
@@ -79,7 +79,7 @@ class Reserving:
         """Put what was used in place of what was reserved, and free the rest."""
         used_by_unit = (cost_pico, tokens, 1, 0)
         leases = self._leases
-        for name, reserved in zip(hold.counters, hold.amounts, strict=True):
+        for name, reserved in zip(hold.counters, hold.amounts):  # noqa: B905 (for every call)
             lease = leases[name]
             used = used_by_unit[lease.used_as]
             if used:
@@ -98,13 +98,16 @@ class Reserving:
                 return None
             cost = 0
         sizes = (cost, need.tokens, 1, 1, 0)
-        amounts = []
+        amounts: list[int] = []
         for lease in found.leases:
             amount = sizes[lease.reserved_as]
             if amount > lease.room and amount:
+                self._undo(found.leases, amounts)
                 return None
+            lease.room -= amount
+            lease.open += 1
             amounts.append(amount)
-        return self._reserve(found, amounts)
+        return Hold(found.counters, tuple(amounts))
 
     def _reserve(self, found: Claims, amounts: list[int]) -> Hold:
         """Take the amounts, be there room for them or not."""
@@ -116,10 +119,13 @@ class Reserving:
     def _release(self, held: Hold | Denied) -> None:
         """Undo a reservation that nobody is left to use."""
         if isinstance(held, Hold):
-            for name, reserved in zip(held.counters, held.amounts, strict=True):
-                lease = self._leases[name]
-                lease.room += reserved
-                lease.open -= 1
+            self._undo([self._leases[name] for name in held.counters], held.amounts)
+
+    def _undo(self, leases: Iterable[Lease], amounts: Iterable[int]) -> None:
+        """Free again what was reserved of the first leases."""
+        for lease, amount in zip(leases, amounts, strict=False):
+            lease.room += amount
+            lease.open -= 1
 
     def _claims_of(self, key: Key) -> Claims:
         found = self._memo.get(key)

@@ -16,6 +16,8 @@ _NOT_THEIRS = (b"access-control-", b"x-stillhouse-", b"cross-origin-")
 _TO_BROWSERS = frozenset(b"clear-site-data location refresh set-cookie2 www-authenticate".split())
 """What an upstream has no say in here: whose pages may read an answer, and what browsers do."""
 
+_STAYS = KEPT_BACK | _TO_BROWSERS
+
 
 def passed_on(said: Headers) -> Headers:
     """The header fields of an upstream that the caller gets.
@@ -24,11 +26,7 @@ def passed_on(said: Headers) -> Headers:
     [(b'x-request-id', b'r1')]
     """
     return [
-        field
-        for field in said
-        if field[0] not in KEPT_BACK
-        and field[0] not in _TO_BROWSERS
-        and not field[0].startswith(_NOT_THEIRS)
+        field for field in said if field[0] not in _STAYS and not field[0].startswith(_NOT_THEIRS)
     ]
 
 

@@ -127,18 +127,20 @@ def verify(books: Books, audit: Audit) -> Iterator[Difference]:
 
 FindPrice = Callable[[str], Price | None]
 
+_OWN_ANSWERS = {AttemptKind.CACHE: "from the cache", AttemptKind.STUDENT: "by a student"}
 _DERIVABLE = (CostSource.COMPUTED, CostSource.UNPRICED)
 
 
 def _check(booked: Booked, price: FindPrice, audit: Audit) -> Iterator[Difference]:
     """Redo one attempt: what was saved, its usage, its reversals, its charges."""
     attempt = booked.attempt
-    cached = attempt.kind is AttemptKind.CACHE
-    if booked.avoided_pico is not None and not cached:
-        yield _difference(attempt, "has a saving, and was not answered from the cache")
-    if cached:
-        if booked.charges:
-            what = "was answered from the cache, which costs nothing, and has charges"
+    own = _OWN_ANSWERS.get(attempt.kind)
+    if booked.avoided_pico is not None and own is None:
+        what = "has a saving, and was answered neither from the cache nor by a student"
+        yield _difference(attempt, what)
+    if own is not None:
+        if any(booked_as.billed is None or booked_as.billed for booked_as in booked.charges):
+            what = f"was answered {own}, which costs nothing, and has charges"
             yield _difference(attempt, what, _listed(booked.charges))
         return
     yield from _check_usage(booked, audit)
@@ -219,7 +221,8 @@ def _derived(booked: Booked, named: set[str], price: FindPrice) -> list[tuple[Ch
     if named:
         return [charge(attempt, price(price_id)) for price_id in sorted(named)]
     known = price(booked.price_id) if booked.price_id else None
-    return [charge(attempt, known), charge(attempt, None)]
+    nothing = [] if attempt.usage is None or attempt.usage.leaves() else [nothing_bought(attempt)]
+    return [charge(attempt, known), charge(attempt, None), *nothing]
 
 
 def _facts(charges: Sequence[Charge]) -> Counter[Charge]:

@@ -36,26 +36,25 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
     """
     usage = attempt.usage
     amounts: Amounts = {}
-    quantities: Iterable[tuple[str, int]]
     if usage is None or price is None:
-        quantities = ((usage.leaves() if usage else {}) or {"requests": 1}).items()
+        quantities = (usage.leaves() if usage else {}) or {"requests": 1}
         price_id = price.price_id if price else ""
     else:
-        amounts, price_id = price.amounts_at(usage.total_input_tokens), price.price_id
-        quantities = usage.leaves().items()
+        quantities, price_id = usage.leaves(), price.price_id
+        amounts = price.amounts_at(usage.total_input_tokens) if price.tiers else price.amounts
         if "requests" in amounts:
-            quantities = (*quantities, ("requests", 1))
+            quantities["requests"] = 1
     attempt_id, evidence = attempt.attempt_id, attempt.evidence
     derived = _DERIVED[evidence]
     charges = []
-    for leaf, quantity in quantities:
+    for leaf, quantity in quantities.items():
         amount = amounts.get(leaf)
-        if amount is None and leaf in _CHARGED_AS:
-            amount = amounts.get(_CHARGED_AS[leaf])
+        if amount is None:
+            amount = amounts.get(_CHARGED_AS.get(leaf, leaf))
         charge_id, unit = f"{attempt_id}:{leaf}", _UNITS[leaf]
         if amount is None:
             charges.append(
-                Charge(charge_id, attempt_id, leaf, quantity, unit, None, _UNPRICED, evidence, "")
+                Charge(charge_id, attempt_id, leaf, quantity, unit, None, _UNPRICED, evidence)
             )
         else:
             cost = Paid(round_div(quantity * amount, 1_000_000))
@@ -68,7 +67,7 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
 
 
 def nothing_bought(attempt: Attempt) -> tuple[Charge, ...]:
-    """Book a call that cost nothing because it never left, or was refused before any work.
+    """Book a call that cost nothing: it never left, was refused before any work, or used nothing.
 
     It stands in the books as one request at no cost, so that every attempt has its row.
 

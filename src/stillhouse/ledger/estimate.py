@@ -21,6 +21,7 @@ HIDDEN_TOKENS = 1_000
 BYTES_PER_TOKEN = 4
 """Of a text that cannot be read: near what English and JSON have."""
 
+_EMBEDDINGS = Wire.EMBEDDINGS  # a member of an enumeration is dear to look up
 _MILLION = 10**6
 _REMEMBERED = 4096
 
@@ -62,7 +63,7 @@ def need(
     """
     tokens_in = body_bytes + HIDDEN_TOKENS + ask.images * TOKENS_PER_IMAGE
     limit = ask.max_output_tokens if ask.max_output_tokens is not None else max_output_tokens
-    tokens_out = 0 if ask.wire is Wire.EMBEDDINGS else max(0, limit) * max(1, ask.choices)
+    tokens_out = 0 if ask.wire is _EMBEDDINGS else max(0, limit) * max(1, ask.choices)
     return Need(_cost(ask, price, tokens_in, tokens_out), tokens_in + tokens_out, allow_unpriced)
 
 

@@ -76,13 +76,11 @@ def _decompose_inclusive(body: Body, names: _Names) -> Usage:
         read = _agreed(parts_in, body, _READ)
         write = _agreed(parts_in, body, _WRITE)
         reasoning = _agreed(parts_out, body, _REASONING)
-    audio_in, image_in = _count(parts_in, "audio_tokens"), _count(parts_in, "image_tokens")
-    audio_read = image_read = 0
-    if read and (audio_in or image_in):
-        audio_read, image_read = _cached_by_kind(parts_in)
-        audio_in, image_in = audio_in - audio_read, image_in - image_read
-    audio_out, image_out = _count(parts_out, "audio_tokens"), _count(parts_out, "image_tokens")
-
+    audio_in, audio_read, image_in, image_read, audio_out, image_out = (
+        _NO_MEDIA
+        if _MEDIA.isdisjoint(parts_in) and _MEDIA.isdisjoint(parts_out)
+        else _media(parts_in, parts_out, read)
+    )
     text_in = total_in - read - write - audio_in - image_in
     text_out = total_out - audio_out - image_out
     if not _reasoning_is_extra(body, names, total_in, total_out, reasoning):
@@ -145,6 +143,8 @@ _WRITE = (("cache_write_tokens", "cache_creation_tokens"), ("cache_creation_inpu
 _REASONING = (("reasoning_tokens",), ("reasoning_tokens",))
 _BESIDE = frozenset(_READ[1] + _WRITE[1] + _REASONING[1])
 _WRITTEN = frozenset(_WRITE[0])
+_MEDIA = frozenset(("audio_tokens", "image_tokens"))
+_NO_MEDIA = (0, 0, 0, 0, 0, 0)
 
 
 def _agreed(parts: Body, body: Body, places: tuple[tuple[str, ...], tuple[str, ...]]) -> int:
@@ -185,9 +185,20 @@ def _details(body: Body, name: str) -> Body:
     value = body.get(name)
     if value is None:
         return _EMPTY
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value
     raise CallerError(f"usage {name} is {value!r}; it must be an object of counts")
+
+
+def _media(parts_in: Body, parts_out: Body, read: int) -> tuple[int, int, int, int, int, int]:
+    """Audio and images that went in, each with what of it was cached, then those that came out."""
+    audio_in, image_in = _count(parts_in, "audio_tokens"), _count(parts_in, "image_tokens")
+    audio_read = image_read = 0
+    if read and (audio_in or image_in):
+        audio_read, image_read = _cached_by_kind(parts_in)
+    audio_out, image_out = _count(parts_out, "audio_tokens"), _count(parts_out, "image_tokens")
+    fresh_audio, fresh_image = audio_in - audio_read, image_in - image_read
+    return fresh_audio, audio_read, fresh_image, image_read, audio_out, image_out
 
 
 def _cached_by_kind(parts_in: Body) -> tuple[int, int]:

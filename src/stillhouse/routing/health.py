@@ -16,6 +16,7 @@ from stillhouse.routing.outcomes import Outcome, Sign, sign_of
 
 _Key = tuple[str, str]
 _MOST_CIRCUITS = 4096
+_WELL = Sign.WELL  # a member of an enumeration is dear to look up
 
 
 class BreakerState(StrEnum):
@@ -127,7 +128,7 @@ class Health:
         circuit = self._circuit(key)
         circuit.in_flight -= 1
         sign = sign_of(outcome)
-        if sign is Sign.WELL:
+        if sign is _WELL:
             heard = outcome.first_byte_seconds
             self._hear(circuit, now - began if heard is None else heard, now)
             self._count(circuit, now)

@@ -85,6 +85,7 @@ class Sign(Enum):
     NONE = "none"
 
 
+_OK, _WELL = Fate.OK, Sign.WELL  # members of an enumeration are dear to look up
 _SILENT = (Fate.CALLER_GONE, Fate.WITHDRAWN, Fate.OUTRUN, Fate.INTERRUPTED, Fate.TOO_LARGE)
 
 
@@ -97,8 +98,8 @@ def sign_of(outcome: Outcome) -> Sign:
     (<Sign.WRONG_KEY: 'wrong key'>, <Sign.NONE: 'none'>)
     """
     fate, status = outcome.fate, outcome.status
-    if fate is Fate.OK:
-        return Sign.WELL
+    if fate is _OK:
+        return _WELL
     if fate is not Fate.STATUS:
         return Sign.NONE if fate in _SILENT else Sign.ILL
     if status in (401, 403, 429) and outcome.caller_key:

@@ -65,6 +65,7 @@ class Terms:
 
 
 TERMS = Terms()
+_OK, _TEACHER = Fate.OK, AttemptKind.TEACHER  # members of an enumeration are dear to look up
 _NOT_HEARD = Outcome(Fate.INTERRUPTED)
 
 
@@ -101,7 +102,7 @@ def attempts(
             health.ended(deployment, outcome or _NOT_HEARD, began, now)
         if outcome is None:
             raise TypeError("a Try is answered by sending an Outcome")
-        if outcome.fate is Fate.OK:
+        if outcome.fate is _OK:
             return outcome
         again = retry_of(outcome)
         if again is Retry.COSTLY:
@@ -150,7 +151,7 @@ def _first(
     if health.calm:
         deployments = route.deployments
         if len(deployments) == 1:
-            return Try(deployments[0], AttemptKind.TEACHER)
+            return Try(deployments[0], _TEACHER)
         return Try(choose(deployments, route.balance, health, now, draw()), AttemptKind.TEACHER)
     options = _options(route, catalogue)
     fresh = _fresh(options, {}, health, now, draw)

@@ -23,6 +23,7 @@ from stillhouse.store.journal_syncing import Syncer, unsynced
 SEGMENT_BYTES = 64 * 2**20
 WINDOW_SECONDS = 0.2
 
+_STARTED, _ENDED = Kind.STARTED, Kind.ENDED
 _REFUSED = (
     "the journal in {folder} cannot be written ({why}); free some space there, or name another "
     "directory for it"
@@ -66,7 +67,8 @@ class JournalWriter:
         self._run = f"{started_us:016x}-{name}.{os.getpid()}"
         self._segment_bytes = max(segment_bytes, len(MAGIC) + 1)
         self._price_facts = price_facts
-        self._durability = Durability(durability)
+        durability = Durability(durability)
+        self._awaited = durability is Durability.POWER
         self._number = 0
         self._noted: set[str] = set()
         self._spoiled = self._closed = False
@@ -75,8 +77,8 @@ class JournalWriter:
             self._file = self._new_segment(0)
             self._end = len(MAGIC)
             self._syncer = None
-            if self._durability is not Durability.PROCESS:
-                pause = window_seconds if self._durability is Durability.WINDOW else 0.0
+            if durability is not Durability.PROCESS:
+                pause = window_seconds if durability is Durability.WINDOW else 0.0
                 self._syncer = Syncer(folder, self._file, pause)
         except OSError as error:
             raise self._refused(error) from error
@@ -88,27 +90,34 @@ class JournalWriter:
 
     def append(self, entry: Entry) -> Future[None] | None:
         """Write an entry; see `core.ports.Journal`."""
-        if self._syncer is not None and (fault := self._syncer.failed()) is not None:
-            self._spoiled = True  # what a disk did not confirm is not written behind
-            if self._durability is Durability.WINDOW:
-                raise unsynced(fault)
+        syncer = self._syncer
+        if syncer is not None and syncer.fault is not None:
+            self._doubt(syncer)
         if self._end >= self._segment_bytes or self._spoiled:
             self._rotate()
+        noted = self._noted
         if type(entry) is Started:
-            if entry.price_id and entry.price_id not in self._noted:
+            if entry.price_id and entry.price_id not in noted:
                 self._note(entry.price_id)
-            self._write(framed(Kind.STARTED, entry))
+            self._write(framed(_STARTED, entry))
         else:
             for charge in entry.charges:  # type: ignore[union-attr]
-                if charge.price_id and charge.price_id not in self._noted:
+                if charge.price_id and charge.price_id not in noted:
                     self._note(charge.price_id)
-            self._write(framed(Kind.ENDED, entry))
-        if self._syncer is None:
+            self._write(framed(_ENDED, entry))
+        if syncer is None:
             return None
-        if self._durability is Durability.POWER:
-            return self._syncer.wait()
-        self._syncer.written()
+        if self._awaited:
+            return syncer.wait()
+        syncer.written()
         return None
+
+    def _doubt(self, syncer: Syncer) -> None:
+        """Write nothing behind what a disk did not confirm; StoreError where nobody was told."""
+        fault = syncer.failed()
+        self._spoiled = True
+        if fault is not None and not self._awaited:
+            raise unsynced(fault)
 
     def close(self) -> None:
         """Finish the segment, sync it, and let it go."""
@@ -135,14 +144,14 @@ class JournalWriter:
             self._write(framed(Kind.PRICE, PriceFacts(price_id, facts)))
         self._noted.add(price_id)
 
-    def _write(self, frame: bytearray) -> None:
+    def _write(self, frame: bytes) -> None:
         if self._closed:
             raise StoreError(
                 f"the journal {self._run} is closed; nothing can be written to it any more"
             )
         self._put(frame)
 
-    def _put(self, frame: bytearray) -> None:
+    def _put(self, frame: bytes) -> None:
         """Write a frame at the end of the segment, or leave nothing of it there."""
         length = len(frame)
         try:

@@ -56,8 +56,7 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-_encode_into = msgspec.msgpack.Encoder().encode_into
-_HEADER_BYTES = HEADER.size
+_encode, _pack = msgspec.msgpack.Encoder().encode, HEADER.pack
 _decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {
     Kind.STARTED: msgspec.msgpack.Decoder(Started),
     Kind.ENDED: msgspec.msgpack.Decoder(Ended),
@@ -65,20 +64,17 @@ _decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {
 }
 
 
-def framed(kind: int, content: Entry | PriceFacts | None) -> bytearray:
+def framed(kind: int, content: Entry | PriceFacts | None) -> bytes:
     """Encode a frame; a text that is no Unicode has its odd signs replaced.
 
-    >>> [frame.kind for frame in frames(bytes(framed(Kind.CLOSED, None)), 0)]
+    >>> [frame.kind for frame in frames(framed(Kind.CLOSED, None), 0)]
     [5]
     """
-    frame = bytearray(_HEADER_BYTES)
     try:
-        _encode_into(content, frame, _HEADER_BYTES)
+        payload = _encode(content)
     except UnicodeEncodeError:
-        _encode_into(_unicode(msgspec.to_builtins(content)), frame, _HEADER_BYTES)
-    payload = memoryview(frame)[_HEADER_BYTES:]
-    HEADER.pack_into(frame, 0, SYNC, kind, 0, len(payload), crc32(payload, kind))
-    return frame
+        payload = _encode(_unicode(msgspec.to_builtins(content)))
+    return _pack(SYNC, kind, 0, len(payload), crc32(payload, kind)) + payload
 
 
 def _unicode(content: object) -> object:

@@ -17,8 +17,9 @@ Waiting = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 class Syncer:
     """Syncs the segment that is written, and those that were left behind, which it also closes.
 
-    With a pause, a sync follows so long after the first write; without one, at once. `failed` says
-    that a sync was refused since it was last asked: what was written may not be on the disk.
+    With a pause, a sync follows so long after the first write; without one, at once. `fault` is
+    that of a sync that was refused since `failed` was last asked: what was written may not be on
+    the disk.
     """
 
     def __init__(self, folder: Path, segment: int, pause_seconds: float) -> None:
@@ -32,13 +33,13 @@ class Syncer:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._wake.set()  # for the name of the first segment
-        self._fault: OSError | None = None
+        self.fault: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         self._thread.start()
 
     def failed(self) -> OSError | None:
         """The fault of a sync, told once."""
-        fault, self._fault = self._fault, None
+        fault, self.fault = self.fault, None
         return fault
 
     def written(self) -> None:
@@ -95,7 +96,7 @@ class Syncer:
             try:
                 self._sync()
             except OSError as error:
-                self._fault = error
+                self.fault = error
 
     def _sync(self) -> None:
         n_waiting = len(self._waiting)
