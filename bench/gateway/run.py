@@ -405,6 +405,7 @@ def main() -> None:
     words.add_argument("--streams", type=int, default=64)
     words.add_argument("--many", type=int, default=200_000)
     words.add_argument("--peers", type=Path, default=None)
+    words.add_argument("--only", choices=("whole", "streams"), help="measure this alone")
     args = words.parse_args()
     for program in ("cc", "nginx", "wrk", "taskset"):
         if shutil.which(program) is None:
@@ -445,12 +446,15 @@ def measure(
 ) -> None:
     """Measure one stack and print its row."""
     warm_up(stack, folder, args.connections)
-    whole = paired(stack, nginx, folder, args, stream=False)
+    nothing = dict.fromkeys(("cpu_us", "x_nginx", "x_nginx_low", "x_nginx_high"), float("nan"))
+    whole = streamed = nothing | {"per_second": float("nan")}
+    if args.only != "streams":
+        whole = paired(stack, nginx, folder, args, stream=False)
     try:
-        streamed = paired(stack, nginx, folder, args, stream=True)
+        if args.only != "whole":
+            streamed = paired(stack, nginx, folder, args, stream=True)
     except SystemExit as failed:
         print(failed, file=sys.stderr)
-        streamed = dict.fromkeys(whole, float("nan"))
     p50, p99 = added_ms(stack, direct)
 
     def ratio(found: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 from typing import Any
@@ -316,3 +317,12 @@ def test_the_ledger_can_read_what_was_seen(wire: Wire) -> None:
     usage = eye.end().usage_body
     assert usage is not None
     assert decompose(usage, USAGE_DIALECT[wire]).total_output_tokens > 0
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_stream_that_nobody_needs_any_more_is_freed_at_once(hides: bool) -> None:
+    eye = StreamEye(Wire.CHAT, hide_usage=hides)
+    eye.feed(delta("Hi"))
+    eye.feed(DONE)
+    assert eye.end().complete
+    assert gc.get_referrers(eye) == [], "what holds the eye is held by it"

@@ -11,8 +11,9 @@ import uvicorn
 
 from stillhouse.core.calls import Ended, Fate
 from stillhouse.core.traffic import Evidence
-from stillhouse.gateway.connections import Sharing, Terms
+from stillhouse.gateway.connections import Sharing
 from stillhouse.gateway.supervisor import bound
+from stillhouse.gateway.terms import Terms
 from stillhouse.gateway.worker import config
 from stillhouse.settings.reading import parse_settings
 from stillhouse.store.journal_reading import JournalFolder

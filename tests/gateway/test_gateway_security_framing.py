@@ -13,7 +13,8 @@ import pytest
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.traffic import Completion
 from stillhouse.dialects.render import render_body, render_stream
-from stillhouse.gateway.connections import MOST_FIELDS, MOST_PIPELINED, Terms
+from stillhouse.gateway.connections import MOST_FIELDS, MOST_PIPELINED
+from stillhouse.gateway.terms import Terms
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Harbour, Heard, Said, Served, Vendor

@@ -9,8 +9,9 @@ import pytest
 import uvicorn
 
 from stillhouse.gateway.caller import AsgiCaller
-from stillhouse.gateway.connections import Sharing, Terms
+from stillhouse.gateway.connections import Sharing
 from stillhouse.gateway.supervisor import bound
+from stillhouse.gateway.terms import Terms
 from stillhouse.gateway.worker import config
 
 BODY = b'{"whole": true}'

@@ -10,6 +10,8 @@ from stillhouse.dialects import deltas, sse
 _NO_OBJECT = (b"data: [", b"data:[")
 _LONG = 1024
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)")
+_USUAL_NULL = b',"usage":null'
+"""How OpenAI writes it, and the common case."""
 _NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
 
 
@@ -31,6 +33,9 @@ class Hider:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return what may be passed on by now."""
+        if not self._held and chunk.endswith(b"\n\n"):  # whole events, as most chunks are
+            chunk = chunk.replace(_USUAL_NULL, b"")
+            return chunk if b'"usage"' not in chunk else _without_usage(chunk)
         if self._held:
             if len(self._held[0]) > _LONG:  # a long event is looked through and put together once
                 seam = self._seam + chunk
@@ -44,7 +49,7 @@ class Hider:
             if not chunk.startswith(_NO_OBJECT, at):  # `[DONE]` may go at once: it has no usage
                 self._held, self._seam = [chunk[at:]], chunk[at:][-3:]
                 chunk = chunk[:at]
-        return chunk if b'"usage"' not in chunk else _without_usage(chunk)
+        return _without_usage(chunk)
 
     def rest(self) -> bytes:
         """What is held back of an event that never ended; empty where nothing is."""
@@ -57,7 +62,7 @@ def _without_usage(chunk: bytes) -> bytes:
 
     No text can look like the member that is removed: inside a string its quotes are escaped.
     """
-    chunk = chunk.replace(b',"usage":null', b"")  # how OpenAI writes it, and the common case
+    chunk = chunk.replace(_USUAL_NULL, b"")
     if b'"usage"' not in chunk:
         return chunk
     kept: list[bytes] = []

@@ -30,6 +30,7 @@ _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES:
 """What a dialect's last event holds and hardly any other does: spares a closer look."""
 _LONG = 1024
 _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
+_OBJECT_ENDS = b"}\n\n"
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -117,32 +118,32 @@ class StreamEye:
     ({'prompt_tokens': 5}, True, 'Hi')
     """
 
-    __slots__ = ("_chunks", "_hider", "_marker", "_wire", "feed")
+    __slots__ = ("_chunks", "_hider", "_marker", "_wire", "ended")
 
     def __init__(self, wire: Wire, hide_usage: bool) -> None:
         self._wire = wire
         self._marker = _MARKER.get(wire, b"[DONE]")
         self._chunks: list[bytes] = []
         self._hider = Hider() if hide_usage and wire is Wire.CHAT else None
-        self.feed = self._feed_plainly if self._hider is None else self._feed_hiding
-
-    def _feed_plainly(self, chunk: bytes) -> bytes:
-        self._chunks.append(chunk)
-        return chunk
-
-    def _feed_hiding(self, chunk: bytes) -> bytes:
-        self._chunks.append(chunk)
-        return chunk if self._hider is None else self._hider.feed(chunk)
-
-    @property
-    def ended(self) -> bool:
+        self.ended = False
         """Whether the chunk fed last completed the dialect's last event: nothing of worth follows.
 
         False says little: some streams just stop. Then `end` tells whether that was their end.
         """
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return what may be passed on by now."""
+        self._chunks.append(chunk)
+        hider = self._hider
+        if hider is None:
+            self.ended = self._has_ended()
+            return chunk
+        # Most chunks end with an object's event, and that is not the last one.
+        self.ended = not chunk.endswith(_OBJECT_ENDS) and self._has_ended()
+        return hider.feed(chunk)
+
+    def _has_ended(self) -> bool:
         chunks = self._chunks
-        if not chunks:
-            return False
         if self._wire is Wire.CHAT and len(chunks[-1]) > 4 and not chunks[-1].endswith(_DONE_ENDS):
             return False
         if self._marker not in chunks[-1] and (len(chunks) == 1 or chunks[-2].endswith(sse.ENDS)):

@@ -8,13 +8,13 @@ still comes with `connection: close`, and only then lets go.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from stillhouse.gateway.terms import Terms
 from stillhouse.gateway.writing import extensions
 
 _BODY = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
@@ -55,20 +55,10 @@ MOST_FIELDS = 256
 MOST_PIPELINED = 16
 """Requests that may wait on a connection for the answer before theirs."""
 
+MOST_UNWRITTEN = 32 * 2**10
+"""Bytes of an answer that may wait here for a caller before no more of it is asked for."""
+
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a worker allows its callers; seconds, bytes and connections."""
-
-    max_connections: int = 4096
-    max_header_bytes: int = 64 * 2**10
-    header_seconds: float = 10.0
-    body_seconds: float = 60.0
-    write_seconds: float = 60.0
-    keep_alive_seconds: float = 75.0
-    drain_seconds: float = 30.0
 
 
 class Sharing(ServerState):
@@ -114,6 +104,7 @@ class Connection(HttpToolsProtocol):
             del state.resting[oldest]
             oldest.transport.close()
         super().connection_made(transport)
+        transport.set_write_buffer_limits(MOST_UNWRITTEN)
         state.resting[self] = None
         self._late = self.loop.call_later(state.terms.header_seconds, self._refuse, SLOW)
         if state.linger_seconds is not None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse.gateway.connections import Terms
+from stillhouse.gateway.terms import Terms
 
 READY = b"ready\n"
 ALIVE = b"alive\n"

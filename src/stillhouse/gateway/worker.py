@@ -7,6 +7,7 @@ place of a function `(payload, name) -> ASGI app`, the worker's name, inherited 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -19,11 +20,18 @@ from typing import Any
 import uvicorn
 
 from stillhouse.core.errors import StillhouseError
-from stillhouse.gateway.connections import Connection, Sharing, Terms
+from stillhouse.gateway.connections import Connection, Sharing
 from stillhouse.gateway.control import ALIVE, FAILURE, READY, failure, linger_of, named, receive
+from stillhouse.gateway.terms import Terms
 
 STOP_LINGER_SECONDS = 1.0
 """How long idle callers stay when the whole endpoint ends."""
+
+UNSENT_BYTES = 16 * 2**10
+"""Of an answer, what the kernel may hold beyond what it has sent."""
+
+TRIM_TICKS = 100
+"""Ticks of a tenth of a second between two times that memory is given back."""
 
 CANCELLED_SECONDS = 5.0
 """How long calls that were cut off at the end of a drain have to be booked."""
@@ -54,6 +62,8 @@ class Worker(uvicorn.Server):
         if counter % 10 == 0:
             with suppress(OSError):
                 self._line.send(ALIVE)
+        if counter % TRIM_TICKS == TRIM_TICKS - 1:
+            _give_memory_back()
         return await super().on_tick(counter)
 
     def _obey(self) -> None:
@@ -125,11 +135,35 @@ def config(app: Callable[..., Any], terms: Terms) -> uvicorn.Config:
     )
 
 
+def _give_memory_back() -> None:
+    """Return what is free to the system, where the C library knows how; a few milliseconds.
+
+    It keeps what lies between pieces in use, and after a rush of large answers that is most.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _keep_little_unsent(listener: socket.socket) -> None:
+    """Let the kernel take in no more of an answer than will leave soon.
+
+    It would take megabytes for a caller that reads nothing, and whatever it takes is kept here for
+    the record. What is on its way is not counted, so that long lines stay as fast. Connections have
+    this from the socket that they came through.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and listener.family in (socket.AF_INET, socket.AF_INET6):
+        listener.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+
+
 def main(place: str, name: str, line_fd: int, *listener_fds: int) -> int:
     """Serve until told to end; the exit code."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # what callers send is no news
     line = socket.socket(fileno=line_fd)
     listeners = [socket.socket(fileno=one) for one in listener_fds]
+    for listener in listeners:
+        _keep_little_unsent(listener)
     try:
         handed = receive(line)
         app = named(place)(handed.payload, name)

@@ -14,6 +14,8 @@ from stillhouse.core.calls import Headers
 
 EXTENSION = "stillhouse.cycle"
 
+_LONG = 16 * 2**10
+
 
 def extensions(cycle: RequestResponseCycle) -> dict[str, Any]:
     """What a request's scope has under `extensions`."""
@@ -24,7 +26,10 @@ def write_piece(cycle: RequestResponseCycle, piece: bytes) -> bool:
     """Write a piece of a stream that has begun; False while the caller is slow to read."""
     if cycle.disconnected:
         return True
-    cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    if len(piece) < _LONG:
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    else:  # it is kept for the record too, and two of it would be one too many
+        cycle.transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
     return not cycle.flow.write_paused
 
 

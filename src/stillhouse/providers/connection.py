@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to an upstream: writes a request, reads its answer, is used again.
 
 Bytes go from the socket to the parser and from there to the reply; there is no stream object in
-between, and one timer serves all calls of a connection.
+between, and one timer serves all calls of a connection. The parser is passed by where it stands
+between two chunks and a read is one whole chunk.
 """
 
 from __future__ import annotations
@@ -14,26 +15,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stillhouse.core.calls import Fate
 from stillhouse.core.errors import UpstreamError
+from stillhouse.providers.framing import OF_CONNECTION, only_chunk, promised_seconds
 from stillhouse.providers.reply import HIGH_WATER, HttpReply
+from stillhouse.providers.sipping import Sips
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-_DROPPED = frozenset(
-    (
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""Fields that speak of this connection, or of codings that are undone here."""
 
 
 class Owner(Protocol):
@@ -58,6 +45,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_alarm",
         "_alarm_at",
+        "_between",
+        "_chunk_over",
         "_close_delimited",
         "_complete",
         "_head_bytes",
@@ -71,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_poll",
         "_reply",
+        "_sipping",
         "_transport",
         "_upstream",
         "keep_seconds",
@@ -87,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self._sipping = False
         self.open = False
         self.rested_at = 0.0
         self.keep_seconds: float | None = None
@@ -101,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._no_body = no_body
         self._head_bytes = 0
         self._complete = self._interim = self._headers_over = self._keep = False
+        self._between = self._chunk_over = False
         self._close_delimited = True
         self._named: bytes = b""
         at = min(reply.first_byte_at, reply.total_at)
@@ -111,6 +103,14 @@ class Connection(asyncio.Protocol):
             transport.write(head + body)
         else:
             transport.writelines((head, body))
+
+    def pause(self) -> None:
+        """Leave in the socket what comes next, and after that read it in sips."""
+        if self.open and self._transport is not None:
+            self._transport.pause_reading()
+            if not self._sipping:
+                self._sipping = True
+                self._transport.set_protocol(Sips(self))
 
     def resume(self) -> None:
         """Read on after a pause."""
@@ -143,29 +143,47 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.close()
             return
+        if self._between and (chunk := only_chunk(data)) is not None:
+            size = len(chunk)
+            reply.received += size
+            if reply.received > reply.limit:
+                self._break(self._too_long(reply))
+                return
+            if reply.sink is not None and not reply.parts:
+                reply.hand(chunk)
+                return
+            reply.parts.append(chunk)
+            reply.buffered += size
+        elif not self._parse(reply, data):
+            return
+        if reply.status:
+            if reply.buffered > HIGH_WATER and not (reply.whole or reply.paused):
+                reply.paused = True
+                self.pause()
+            reply.wake()
+
+    def _parse(self, reply: HttpReply, data: bytes) -> bool:
+        """Feed the parser; False where the answer is over by that, well or not."""
         before = reply.received
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self._complete:
                 self._unreadable(error)
-                return
+                return False
             self._keep = False  # the answer is whole; what follows it is nobody's
         if self._complete:
             self._finish()
-            return
+            return False
+        self._between = self._chunk_over and data.endswith(b"\r\n")
         if reply.received != before:
             self._head_bytes = 0
         else:  # a head, or what may stand behind a body
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(Fate.TOO_LARGE, f"sent more than {MAX_HEAD_BYTES} bytes of headers")
-                return
-        if reply.status:
-            if reply.buffered > HIGH_WATER and not (reply.whole or reply.paused):
-                reply.paused = True
-                cast(asyncio.Transport, self._transport).pause_reading()
-            reply.wake()
+                return False
+        return True
 
     def eof_received(self) -> None:
         """The upstream has closed its side."""
@@ -188,7 +206,7 @@ class Connection(asyncio.Protocol):
         if reply is None or self._headers_over:
             return
         name = name.lower()
-        if name in _DROPPED:
+        if name in OF_CONNECTION:
             self._framing(reply, name, value)
         else:
             reply.headers.append((name, value))
@@ -229,9 +247,15 @@ class Connection(asyncio.Protocol):
         reply.buffered += size
         reply.received += size
         if reply.received > reply.limit:
-            raise self._error(
-                Fate.TOO_LARGE, f"sent more than {reply.limit} bytes; raise max_answer_bytes"
-            )
+            raise self._too_long(reply)
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins; the last one, which is empty, too."""
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is whole."""
+        self._chunk_over = True
 
     def on_message_begin(self) -> None:
         """Refuse an answer to a question that was not put."""
@@ -266,7 +290,7 @@ class Connection(asyncio.Protocol):
             if value.lower() not in (b"keep-alive", b"close"):
                 self._named = self._named + b"," + value
         elif name == b"keep-alive":
-            self.keep_seconds = _promised_seconds(value)
+            self.keep_seconds = promised_seconds(value)
 
     def _finish(self) -> None:
         """Hand the whole answer over, and the connection back."""
@@ -276,8 +300,8 @@ class Connection(asyncio.Protocol):
         if transport is not None:
             if keep and transport.get_write_buffer_size():
                 keep = False  # it answered before it had read all; the rest would garble the next
-            if keep and reply is not None and reply.paused:
-                transport.resume_reading()
+            if keep and self._sipping:
+                self._gulp(transport, paused=reply is not None and reply.paused)
             if not keep:
                 self.open = False
                 _let_go(transport)
@@ -286,6 +310,14 @@ class Connection(asyncio.Protocol):
             reply.end()
         self.rested_at = self._loop.time()
         self._owner.free(self, keep)
+
+    def _gulp(self, transport: asyncio.Transport, paused: bool) -> None:
+        """Read as much at a time as there is, as at first."""
+        self._sipping = False
+        if not paused:  # how to read is settled when reading begins
+            transport.pause_reading()
+        transport.set_protocol(self)
+        transport.resume_reading()
 
     def _fail(self, fate: Fate, what: str) -> None:
         self._break(self._error(fate, what))
@@ -321,6 +353,11 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(Fate.GARBAGE, f"sent what is no HTTP: {error}")
 
+    def _too_long(self, reply: HttpReply) -> UpstreamError:
+        return self._error(
+            Fate.TOO_LARGE, f"sent more than {reply.limit} bytes; raise max_answer_bytes"
+        )
+
     def _error(self, fate: Fate, what: str) -> UpstreamError:
         return UpstreamError(fate, f"upstream {self._upstream} {what}")
 
@@ -353,16 +390,3 @@ def _let_go(transport: asyncio.Transport) -> None:
         transport.abort()
     else:
         transport.close()
-
-
-def _promised_seconds(value: bytes) -> float | None:
-    """How long the peer keeps an idle connection, by its `Keep-Alive: timeout=5`.
-
-    >>> _promised_seconds(b"timeout=5, max=100")
-    5.0
-    """
-    for part in value.split(b","):
-        name, _, number = part.partition(b"=")
-        if name.strip().lower() == b"timeout" and number.strip().isdigit():
-            return float(number)
-    return None

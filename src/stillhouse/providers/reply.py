@@ -10,7 +10,7 @@ from stillhouse.core.calls import Headers
 from stillhouse.core.errors import UpstreamError
 from stillhouse.providers.decoding import decoder_for
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 """Bytes that may wait for a slow reader before the socket is read no further."""
 
 
@@ -23,6 +23,10 @@ Sink = Callable[[bytes], bool]
 
 class Line(Protocol):
     """The connection that an answer comes over, as its answer knows it."""
+
+    def pause(self) -> None:
+        """Read no further."""
+        ...
 
     def resume(self) -> None:
         """Read on."""
@@ -133,12 +137,14 @@ class HttpReply:
         while True:
             while self.parts:
                 if not sink(self._fetch()):
+                    self._refused()
                     return False
             if self.error is not None:
                 raise self.error
             if self.ended:
                 return True
             self.sink = sink
+            self._read_on()
             try:
                 await self._arrival()
                 if self.sink is None:
@@ -161,6 +167,13 @@ class HttpReply:
             await self._arrival()
         return self._fetch()
 
+    def hand(self, part: bytes) -> None:
+        """Give a part to the sink that waits for it; where it wants no more, tell who waits."""
+        sink = self.sink
+        if sink is not None and not sink(part):
+            self._refused()
+            self.wake()
+
     def wake(self) -> None:
         """Tell whoever waits that there is something to see."""
         sink = self.sink
@@ -169,7 +182,7 @@ class HttpReply:
                 if not self.ended:
                     return
             else:
-                self.sink = None
+                self._refused()
         waiter = self.waiter
         if waiter is not None and (not self.whole or self.ended):
             self.waiter = None
@@ -198,6 +211,13 @@ class HttpReply:
         self.buffered = 0
         self._read_on()
         return data
+
+    def _refused(self) -> None:
+        """The sink wants no more: what comes before it is asked for again stays in the socket."""
+        self.sink = None
+        if not (self.ended or self.paused):
+            self.paused = True
+            self.line.pause()
 
     def _read_on(self) -> None:
         if self.paused:
