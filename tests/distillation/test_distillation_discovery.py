@@ -13,6 +13,7 @@ from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import AnswerShape
 from stillhouse.core.traffic import (
     Attempt,
+    AttemptKind,
     Completion,
     Exchange,
     Message,
@@ -20,7 +21,8 @@ from stillhouse.core.traffic import (
     Tags,
     Usage,
 )
-from stillhouse.distillation.discovery import Discovery, TaskProfile, assign, discover
+from stillhouse.distillation.discovery import Discovery, assign, discover
+from stillhouse.distillation.discovery_profiles import TaskProfile
 
 # message | intent | tool | product | note of the shop's clerk
 _LINES = """
@@ -493,3 +495,33 @@ def test_exchanges_without_a_user_message_are_passed_over() -> None:
     found = discover([*sorting(), silent])
     assert assign(found.models, silent) is None
     assert found.tasks[0].volume == len(MAIL)
+
+
+def by_a_student(one: Exchange) -> Exchange:
+    attempt = Attempt(one.exchange_id, "open book", kind=AttemptKind.STUDENT)
+    return replace(one, attempts=(attempt,), completion=Completion("billing"))
+
+
+def audit_of(one: Exchange) -> Exchange:
+    name = f"audit of {one.exchange_id}"
+    return replace(
+        one, exchange_id=name, attempts=(Attempt(name, "big", kind=AttemptKind.SHADOW, at_us=9),)
+    )
+
+
+def test_an_audit_counts_as_an_answer_and_not_as_another_request() -> None:
+    asked = sorting()
+    found = discover([*map(by_a_student, asked[:20]), *asked[20:], *map(audit_of, asked[:20])])
+    (profile,), (plain,) = found.tasks, discover(asked).tasks
+    assert (found.exchanges, profile.volume, profile.teachers) == (40, 40, {"big": 40})
+    assert (profile.answers, profile.strays) == (plain.answers, plain.strays)
+    assert (profile.first_us, profile.last_us) == (None, None)
+    assert profile.constant_share == plain.constant_share
+    assert all(assign(found.models, audit_of(one)) for one in asked)
+
+
+def test_what_a_student_answered_says_nothing_of_the_teacher() -> None:
+    asked = sorting()
+    (profile,) = discover([*asked, *(by_a_student(replace(o, exchange_id=f"s{o.exchange_id}"))
+                                     for o in asked)]).tasks  # fmt: skip
+    assert (profile.volume, profile.teachers, profile.repeat_share) == (80, {"big": 40}, 0.0)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.distillation.templates import BARE, families, fixed, induce, masked
+from stillhouse.distillation.templates import BARE, NUMBER, families, fixed, induce, masked, tokens
 
 SAID = [
     "Where is my parcel?",
@@ -116,3 +118,10 @@ def test_instructions_that_begin_alike_are_two_families() -> None:
 
 def test_people_who_begin_alike_make_no_family() -> None:
     assert families([f"Hi, I have a question. {said}" for said in SAID[:4]] + SAID) == []
+
+
+@given(st.text(st.sampled_from("a1_-./:, \u0661\u00e9"), max_size=14))
+def test_a_number_is_matched_in_one_way_and_is_no_other_than_it_was(text: str) -> None:
+    several_ways = re.compile(r"\w*\d\w*(?:[-./:,]\w*\d\w*)*")
+    numbers = [text[t.start : t.end] for t in tokens(text) if t.key == NUMBER]
+    assert numbers == several_ways.findall(text)

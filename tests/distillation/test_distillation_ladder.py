@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,9 @@ class Said:
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         return [Prediction("a", 0.5) for _ in texts]
+
+    def odds(self, texts: Sequence[str]) -> Any:
+        return np.full((len(texts), len(self.labels)), 1 / len(self.labels))
 
     def to_bytes(self) -> bytes:
         return self.recipe.encode()

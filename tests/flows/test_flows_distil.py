@@ -22,6 +22,7 @@ from stillhouse.core.learning import (
     TrainSet,
 )
 from stillhouse.core.ports import Recipe, Rehearsal, Student
+from stillhouse.core.serving import Charter
 from stillhouse.distillation.dataset import Answered
 from stillhouse.flows.distil import Distillation, distil
 from stillhouse.flows.workbench import House, Settings
@@ -42,6 +43,14 @@ class OpenBook:
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         words = [text.split() for text in texts]
         return [Prediction(word[0], float(word[1])) for word in words]
+
+    def odds(self, texts: Sequence[str]) -> Any:
+        said = self.predict(texts)
+        rest = len(LABELS) - 1
+        rows = [
+            [a.score if a.label == each else (1 - a.score) / rest for each in LABELS] for a in said
+        ]
+        return np.array(rows).reshape(len(said), len(LABELS))
 
     def to_bytes(self) -> bytes:
         return b"open book"
@@ -94,6 +103,7 @@ class Bench:
         self.jobs: list[Job] = []
         self.verdicts: list[Certificate | Refusal] = []
         self.artefacts: dict[str, bytes] = {}
+        self.charters: list[Charter] = []
 
     def add_job(self, job: Job) -> None:
         self.jobs.append(job)
@@ -109,6 +119,10 @@ class Bench:
 
     def get_student(self, digest: str) -> bytes:
         return self.artefacts[digest]
+
+    def put_charter(self, charter: Charter) -> None:
+        assert not self.verdicts
+        self.charters.append(charter)
 
     def add_verdict(
         self, task: str, version: int, verdict: Certificate | Refusal, at_us: int

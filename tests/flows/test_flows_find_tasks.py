@@ -32,13 +32,16 @@ class Traffic:
         self.passes = 0
         self.tasks: list[Task] = []
         self.rows: list[TaskRow] = []
+        self.recogniser = b""
 
     def exchanges(self) -> Iterator[Exchange]:
         self.passes += 1
         return iter(self.kept)
 
-    def save_tasks(self, tasks: Iterable[Task], rows: Iterable[TaskRow]) -> None:
-        self.tasks, self.rows = list(tasks), list(rows)
+    def save_tasks(
+        self, tasks: Iterable[Task], rows: Iterable[TaskRow], recogniser: bytes = b""
+    ) -> None:
+        self.tasks, self.rows, self.recogniser = list(tasks), list(rows), recogniser
 
     def spend(self, by: str) -> Iterable[tuple[Any, ...]]:
         task_of = {row: task for row, task, _ in self.rows}

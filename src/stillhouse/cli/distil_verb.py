@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from stillhouse import wiring
 from stillhouse.cli import terminal
-from stillhouse.cli.workroom import GROUPS, answered_rows, known_task, standing
+from stillhouse.cli.workroom import GROUPS, answered_rows, known_task, standing, traffic_facts
 from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import Certificate, Target
 from stillhouse.core.money import Paid
@@ -72,6 +72,7 @@ def verb(
             declared_groups=group_by is not None,
             curve=curve,
             resume=resume,
+            facts=traffic_facts(store, task),
         )
         house = wiring.distil_house(store, cache, terminal.say, encoder)
         result = distil(found, answered_rows(store, task, group_by or ""), settings, house)

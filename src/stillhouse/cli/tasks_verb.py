@@ -16,7 +16,8 @@ from stillhouse.cli.ledger_verb import decimals, dollars, printable, spend_figur
 from stillhouse.cli.terminal import as_json, console, print_json, progress, table
 from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import AnswerShape
-from stillhouse.distillation.discovery import FEWEST, TaskProfile
+from stillhouse.distillation.discovery import FEWEST
+from stillhouse.distillation.discovery_profiles import TaskProfile
 from stillhouse.distillation.templates import SLOT
 from stillhouse.flows.find_tasks import FoundTask, FoundTasks, find_tasks
 from stillhouse.pages.numerals import ABSENT, clip, count, plural, share

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
 from stillhouse.core.books import Job, JobKind
+from stillhouse.core.catalogue import Catalogue
 from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import Certificate, Policy, Refusal, Task
 from stillhouse.core.traffic import Completion, Tags
 from stillhouse.distillation.answers import normalise_label, read_answer
-from stillhouse.distillation.dataset import Answered
+from stillhouse.distillation.dataset import Answered, answered_row
+from stillhouse.flows.chartering import gather_facts, names_of
 from stillhouse.flows.replay import Recorded
+from stillhouse.flows.workbench import Facts
+from stillhouse.settings.reading import USUAL_FILE
+from stillhouse.settings.starting import CONFIG_ENV, find_settings
 from stillhouse.store.face import Store
 
 GROUPS = ("customer", "feature", "team", "region")
@@ -32,23 +39,50 @@ def answered_rows(store: Store, task: str, group_by: str = "") -> list[Answered]
     """The answered requests of a task in time order, with the declared group of each."""
     tags = {e.exchange_id: e.tags for e in store.exchanges(task=task)} if group_by else {}
     return [
-        Answered(
+        answered_row(
             row.exchange_id,
             row.text,
-            read_answer(Completion(row.answer, row.tool, row.tool_arguments)).value,
+            Completion(row.answer, row.tool, row.tool_arguments),
             getattr(tags.get(row.exchange_id, Tags()), group_by) if group_by else "",
         )
         for row in store.task_rows(task)
     ]
 
 
+def traffic_facts(store: Store, task: str) -> Facts:
+    """What the task's exchanges say of it, for the charter of a student.
+
+    A route of the configuration in this folder, if there is one, is a name for its models.
+    """
+    digest = store.recogniser()
+    if not digest:
+        return Facts()
+    body, catalogue = store.get_artefact(digest), _catalogue_here()
+    return gather_facts(
+        task, store.exchanges(task=task), body, digest, partial(names_of, catalogue)
+    )
+
+
+def _catalogue_here() -> Catalogue:
+    if CONFIG_ENV in os.environ or USUAL_FILE.exists():
+        return find_settings(None).catalogue
+    return Catalogue({}, {})
+
+
 def recorded_rows(store: Store, task: str, without: frozenset[str]) -> Iterator[Recorded]:
     """The rows of a task as a replay wants them, less those named."""
     for row in store.task_rows(task):
         if row.exchange_id not in without:
-            label = normalise_label(row.answer)
+            said = read_answer(Completion(row.answer, row.tool, row.tool_arguments)).value
+            label = normalise_label(said)
             yield Recorded(
-                row.exchange_id, row.at_us, row.text, label, row.latency_ms, row.billed_pico
+                row.exchange_id,
+                row.at_us,
+                row.text,
+                label,
+                row.latency_ms,
+                row.billed_pico,
+                row.model,
             )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from stillhouse.core.learning import CalibrationSet, Dataset, Row, TestSet, TrainSet
-from stillhouse.distillation.answers import normalise_label
+from stillhouse.core.traffic import Completion
+from stillhouse.distillation.answers import normalise_label, read_answer
 from stillhouse.distillation.duplicates import near_duplicate_groups, root
 from stillhouse.risk.refusal import Repeats
 
@@ -25,12 +27,45 @@ class Answered:
     """One answered request: its id, its place in time, what was asked and answered.
 
     `group` is a declared group (a customer, a document layout), empty where none is declared.
+    `literal` is the answer as the teacher wrote it. `tool` says that it chose a tool, `arguments`
+    that it gave it any. `audited` rows may calibrate; those that came to the teacher because a
+    student was unsure say nothing of all the others, and may only be learnt from.
     """
 
     row_id: str
     text: str
     answer: str
     group: str = ""
+    literal: str = ""
+    tool: bool = False
+    arguments: bool = False
+    audited: bool = True
+
+
+def answered_row(row_id: str, text: str, completion: Completion, group: str = "") -> Answered:
+    """One answered request, from what the teacher said.
+
+    >>> answered_row("r1", "Where is it?", Completion("Card_Arrival."))
+    Answered(row_id='r1', text='Where is it?', answer='card arrival', group='',
+    literal='Card_Arrival.', tool=False, arguments=False, audited=True)
+    """
+    return Answered(
+        row_id,
+        text,
+        read_answer(completion).value,
+        group,
+        literal=completion.tool or completion.text.strip(),
+        tool=bool(completion.tool),
+        arguments=bool(completion.tool) and _has_arguments(completion.tool_arguments),
+    )
+
+
+def _has_arguments(written: str) -> bool:
+    """Whether arguments say anything; what cannot be read does."""
+    try:
+        return bool(json.loads(written)) if written.strip() else False
+    except (ValueError, RecursionError):
+        return True
 
 
 def build(task: str, answered: Sequence[Answered], for_test: Collection[str] = ()) -> Dataset:
@@ -38,19 +73,25 @@ def build(task: str, answered: Sequence[Answered], for_test: Collection[str] = (
 
     Labels are normalised; exact and near duplicates and declared groups are joined, and a group
     goes whole to the set in which its first row falls. `for_test` names rows that are kept for
-    the test set whatever their time; without it the last 15 % are.
+    the test set whatever their time; without it the last 15 % are. Of rows that are not audited
+    only those in the training set are kept.
     """
     rows = grouped(answered)
+    audited = {row.row_id for row in answered if row.audited}
     chosen = set(for_test)
     apart = [row for row in rows if row.row_id in chosen]
     taken = {row.group for row in apart}
     open_rows = [row for row in rows if row.row_id not in chosen and row.group not in taken]
     if chosen:
         train, calibration = _in_time(open_rows, (1 - CALIBRATION_SHARE, CALIBRATION_SHARE))
-        return assemble(task, train, calibration, apart)
+        return assemble(task, train, _among(audited, calibration), _among(audited, apart))
     shares = (1 - CALIBRATION_SHARE - TEST_SHARE, CALIBRATION_SHARE, TEST_SHARE)
     train, calibration, test = _in_time(open_rows, shares)
-    return assemble(task, train, calibration, test)
+    return assemble(task, train, _among(audited, calibration), _among(audited, test))
+
+
+def _among(wanted: Collection[str], rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.row_id in wanted]
 
 
 def assemble(

@@ -11,13 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
-from itertools import groupby
-from typing import NamedTuple
 
 from stillhouse.core.errors import CallerError
 from stillhouse.core.learning import AnswerShape, Task
 from stillhouse.core.traffic import Exchange
-from stillhouse.distillation.answers import AnswerTally, read_answer
 from stillhouse.distillation.discovery_candidates import (
     Candidate,
     content_words,
@@ -29,17 +26,14 @@ from stillhouse.distillation.discovery_candidates import (
 )
 from stillhouse.distillation.discovery_groups import (
     Context,
-    Lowest,
-    fingerprint,
     gather,
     split_request,
 )
+from stillhouse.distillation.discovery_profiles import Count, Place, TaskProfile, audits
 from stillhouse.distillation.templates import BARE, Template, masked
 
 FEWEST = 20
 """Exchanges that make a task, unless the caller says otherwise."""
-_COUNTED_TEXTS = 16_384
-_EXAMPLES = 3
 _DRIFT = 0.1
 
 
@@ -178,14 +172,6 @@ def _closest_first(variants: list[Variant]) -> tuple[Variant, ...]:
     return tuple(sorted(variants, key=lambda v: (-v.template.constant, v.task, v.template.text)))
 
 
-class Place(NamedTuple):
-    """Where an exchange belongs: its task, its slot text and how much of its prompt is constant."""
-
-    task: str
-    text: str
-    constant: int
-
-
 def assign(models: TaskModels, exchange: Exchange) -> tuple[str, str] | None:
     """The name of the exchange's task and its slot text; None if it belongs to no task."""
     place = _place(models, exchange)
@@ -222,33 +208,6 @@ def _edited(models: TaskModels, context: Context) -> tuple[Variant, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskProfile:
-    """A task and what the log says about it.
-
-    `constant_share` is the share of input tokens that never change, told by characters and
-    weighted by the logged token counts where every exchange has one. `answers` counts labels or
-    tools; `strays` counts the answers outside them. `presence` is each field's share of the
-    objects. `repeat_share` is the share of exchanges whose slot text was asked before, and
-    `self_agreement` how often one model then gave the same answer, over `repeated_pairs`; None
-    without such pairs. `examples` are slot texts.
-    """
-
-    task: Task
-    volume: int
-    first_us: int | None
-    last_us: int | None
-    constant_share: float
-    teachers: Mapping[str, int]
-    answers: Mapping[str, int]
-    strays: int
-    presence: Mapping[str, float]
-    repeat_share: float
-    self_agreement: float | None
-    repeated_pairs: int
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Discovery:
     """The tasks found, largest first, and the models by which `assign` recognises them."""
 
@@ -279,12 +238,12 @@ class Survey:
     def __init__(self, models: TaskModels, minimum: int = FEWEST) -> None:
         self._models = models
         self._minimum = minimum
-        self._counts = {name: _Count() for name in models.tasks}
+        self._counts = {name: Count() for name in models.tasks}
         self._exchanges = 0
 
     def add(self, exchange: Exchange) -> tuple[str, str] | None:
         """Count an exchange; returns what `assign` returns."""
-        self._exchanges += 1
+        self._exchanges += not audits(exchange)
         place = _place(self._models, exchange)
         if place is None:
             return None
@@ -301,99 +260,3 @@ class Survey:
         profiles.sort(key=lambda profile: (-profile.volume, profile.task.name))
         shaped = replace(models, tasks={profile.task.name: profile.task for profile in profiles})
         return Discovery(tuple(profiles), shaped, self._exchanges)
-
-
-class _Count:
-    """What is counted of one task."""
-
-    def __init__(self) -> None:
-        self.volume = 0
-        self._times: tuple[int, int] | None = None
-        self._characters = self._constant_characters = 0
-        self._tokens, self._constant_tokens, self._metered = 0, 0.0, 0
-        self._teachers: Counter[str] = Counter()
-        self._answers = AnswerTally()
-        self._repeats: Lowest[Counter[tuple[str, str]]] = Lowest(_COUNTED_TEXTS)
-        self._examples: Lowest[str] = Lowest(_EXAMPLES)
-
-    def add(self, exchange: Exchange, place: Place) -> None:
-        self.volume += 1
-        at = exchange.at_us
-        if at is not None:
-            first, last = self._times or (at, at)
-            self._times = (min(first, at), max(last, at))
-        teacher = next((a for a in reversed(exchange.attempts) if a.ok), None)
-        model = teacher.model if teacher else ""
-        self._teachers[model] += 1
-        self._weigh(exchange, place.constant)
-        answer = read_answer(exchange.completion)
-        self._answers.add(answer)
-        key = fingerprint(place.text)
-        if self._repeats.admits(key):
-            seen = self._repeats.get(key)
-            if seen is None:
-                seen = Counter()
-                self._repeats.put(key, seen)
-            seen[model, str(fingerprint(answer.value))] += 1
-        if place.text:
-            self._examples.put(key, place.text)
-
-    def _weigh(self, exchange: Exchange, constant: int) -> None:
-        characters = sum(len(message.text) for message in exchange.request.messages)
-        constant = min(constant, characters)
-        self._characters += characters
-        self._constant_characters += constant
-        usages = [attempt.usage for attempt in exchange.attempts if attempt.usage]
-        tokens = usages[-1].total_input_tokens if usages else 0
-        if tokens and characters:
-            self._metered += 1
-            self._tokens += tokens
-            self._constant_tokens += tokens * constant / characters
-
-    def profile(self, task: Task) -> TaskProfile:
-        space = self._answers.space(task.template)
-        tally = self._answers.tools if space.shape is AnswerShape.TOOL else self._answers.labels
-        counts = {label: tally[label] for label in sorted(space.labels, key=lambda n: -tally[n])}
-        repeated, agreement, pairs = self._repetition()
-        first, last = self._times or (None, None)
-        return TaskProfile(
-            task=replace(
-                task, shape=space.shape, labels=space.labels, fields=tuple(space.presence)
-            ),
-            volume=self.volume,
-            first_us=first,
-            last_us=last,
-            constant_share=self._constant_share(),
-            teachers=dict(sorted(self._teachers.items())),
-            answers=counts,
-            strays=self.volume - sum(counts.values()) if counts else 0,
-            presence=space.presence,
-            repeat_share=repeated,
-            self_agreement=agreement,
-            repeated_pairs=pairs,
-            examples=tuple(self._examples.values()),
-        )
-
-    def _constant_share(self) -> float:
-        if self._metered == self.volume and self._tokens:
-            return self._constant_tokens / self._tokens
-        return self._constant_characters / self._characters if self._characters else 0.0
-
-    def _repetition(self) -> tuple[float, float | None, int]:
-        """Share of repeats, the teacher's agreement with itself, and over how many repeats.
-
-        A text answered m times by one model counts as m - 1 repeats, each agreeing with the
-        chance that two of the m answers, drawn without replacement, are the same.
-        """
-        asked = distinct = pairs = 0
-        agreeing = 0.0
-        for seen in self._repeats.values():
-            asked, distinct = asked + seen.total(), distinct + 1
-            for _, answers in groupby(sorted(seen.items()), key=lambda entry: entry[0][0]):
-                counts = [count for _, count in answers]
-                m = sum(counts)
-                if m > 1:
-                    pairs += m - 1
-                    agreeing += sum(n * (n - 1) for n in counts) / m
-        repeated = (asked - distinct) / asked if asked else 0.0
-        return repeated, agreeing / pairs if pairs else None, pairs

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?"
-_NUMBER = r"\w*\d\w*(?:[-./:,]\w*\d\w*)*"
+_NUMBER = r"[^\W\d]*\d\w*(?:[-./:,][^\W\d]*\d\w*)*"  # one way to match: refused in linear time
 _DATE = rf"(?i:\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}\s+\d{{4}}|{_MONTH}\s+\d{{1,2}},?\s+\d{{4}})"
 _VARYING = rf"(?:{_DATE}|{_NUMBER})"
 _TOKEN = re.compile(rf"(?P<line>\s*\n\s*)|(?P<number>{_VARYING})|[^\W\d]+|[^\w\s]")

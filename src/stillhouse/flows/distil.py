@@ -13,7 +13,6 @@ import orjson
 
 from stillhouse.core.books import Job, JobKind, JobStatus
 from stillhouse.core.learning import (
-    AnswerShape,
     Certificate,
     Dataset,
     Prediction,
@@ -23,8 +22,11 @@ from stillhouse.core.learning import (
     Task,
 )
 from stillhouse.core.ports import Rehearsal, Student
+from stillhouse.core.serving import Charter
 from stillhouse.distillation import dataset as datasets
 from stillhouse.distillation import ladder
+from stillhouse.distillation.shapes import comparable, wrong_shape
+from stillhouse.flows.chartering import charter_of, written_forms
 from stillhouse.flows.metering import Meter
 from stillhouse.flows.workbench import House, Settings
 from stillhouse.risk import refusal
@@ -90,8 +92,10 @@ def _run(
     meter: Meter,
 ) -> Distillation:
     delta = error_budget(1 - settings.target.confidence, settings.version)
-    if task.shape is not AnswerShape.LABELS:
-        return _refused(task, settings, None, _wrong_shape(task))
+    wrong = wrong_shape(task, answered)
+    if wrong is not None:
+        return _refused(task, settings, None, wrong)
+    answered = comparable(task, answered)
     with meter.running(JobKind.EVALUATE, step="dataset") as ticket:
         house.say(f"building the dataset from {len(answered):,} answered requests")
         data = datasets.build(task.name, answered)
@@ -99,7 +103,10 @@ def _run(
     doubt = _doubts(data, answered, settings, delta)
     if doubt is not None:
         return _refused(task, settings, data, doubt)
-    return distil_dataset(data, settings, house, meter, delta, datasets.repeats(answered))
+    chartered = partial(charter_of, task, literals=written_forms(data, answered))
+    return distil_dataset(
+        data, settings, house, meter, delta, datasets.repeats(answered), chartered
+    )
 
 
 def distil_dataset(
@@ -109,8 +116,12 @@ def distil_dataset(
     meter: Meter,
     delta: float,
     repeats: refusal.Repeats = refusal.NO_REPEATS,
+    chartered: Callable[..., Charter] | None = None,
 ) -> Distillation:
-    """Climb the ladder on a dataset that is split already, certify, and report."""
+    """Climb the ladder on a dataset that is split already, certify, and report.
+
+    `chartered` makes the student's charter; without it the student can never be put to work.
+    """
     rungs = _climb(data, settings, house, meter, delta)
     best = ladder.chosen(rungs)
     curve = _curve(data, best, settings, house, meter, delta) if settings.curve else ()
@@ -118,6 +129,17 @@ def distil_dataset(
     digest = house.bench.put_student(
         data.task, settings.version, best.recipe, artefact, house.clock.now_us()
     )
+    if chartered is not None:  # before any calibration row is seen
+        house.bench.put_charter(
+            chartered(
+                data=data,
+                best=best,
+                settings=settings,
+                student=digest,
+                delta=delta,
+                now_us=house.clock.now_us(),
+            )
+        )
     # The certificate is about what will serve: the artefact, read back.
     student = house.read_student(house.bench.get_student(digest))
     with meter.running(JobKind.CALIBRATE, recipe=best.recipe, student=digest) as ticket:
@@ -341,19 +363,6 @@ def _counts(test: Held, verdict: Certificate | Refusal) -> dict[str, str]:
 
 def _refused(task: Task, settings: Settings, data: Dataset | None, reason: Refusal) -> Distillation:
     return Distillation(task=task.name, version=settings.version, dataset=data, verdict=reason)
-
-
-def _wrong_shape(task: Task) -> Refusal:
-    shapes = {
-        AnswerShape.FIELDS: f"JSON objects of {len(task.fields)} fields",
-        AnswerShape.TOOL: "tool choices",
-        AnswerShape.TEXT: "free text",
-    }
-    return Refusal(
-        RefusalReason.NOT_A_LABEL_TASK,
-        f"the answers of {task.name} are {shapes[task.shape]}, and only tasks with a closed set of "
-        "labels can be distilled; see `stillhouse tasks` for one",
-    )
 
 
 def _sizes(data: Dataset) -> dict[str, str]:

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from stillhouse.core.learning import Task
 from stillhouse.core.traffic import Exchange
-from stillhouse.distillation.discovery import FEWEST, Survey, TaskProfile, induce_models
+from stillhouse.distillation.discovery import FEWEST, Survey, induce_models
+from stillhouse.distillation.discovery_profiles import TaskProfile
+from stillhouse.distillation.recognition import written
 from stillhouse.flows.books import Books, spend_by
 from stillhouse.ledger.report import SpendRow
 
@@ -29,8 +31,13 @@ class Traffic(Books, Protocol):
         """All exchanges, read anew by every `iter()`."""
         ...
 
-    def save_tasks(self, tasks: Iterable[Task], rows: Iterable[TaskRow]) -> None:
-        """Replace the tasks found and the rows that belong to them, whole or not at all."""
+    def save_tasks(
+        self, tasks: Iterable[Task], rows: Iterable[TaskRow], recogniser: bytes = b""
+    ) -> None:
+        """Replace the tasks found, the rows that belong to them and what recognises them.
+
+        Whole or not at all.
+        """
         ...
 
 
@@ -92,7 +99,8 @@ def find_tasks(
     discovery = survey.result()
     progress(1.0, "keeping the tasks")
     tasks = {profile.task.name: profile.task for profile in discovery.tasks}
-    traffic.save_tasks(tasks.values(), (row for row in aside if row[1] in tasks))
+    recogniser = written(discovery.models)
+    traffic.save_tasks(tasks.values(), (row for row in aside if row[1] in tasks), recogniser)
     spent = {row.key: row for row in spend_by(traffic, "task").rows}
     found_tasks = (FoundTask(p, spent.get(p.task.name)) for p in discovery.tasks)
     return FoundTasks(discovery.exchanges, tuple(found_tasks), total)

@@ -9,6 +9,7 @@ from typing import Protocol
 from stillhouse.core.books import Job
 from stillhouse.core.learning import Certificate, Refusal, Target
 from stillhouse.core.ports import Recipe, Student
+from stillhouse.core.serving import Charter
 from stillhouse.flows.metering import Clock
 
 
@@ -31,6 +32,10 @@ class Workbench(Protocol):
 
     def get_student(self, digest: str) -> bytes:
         """The artefact of a student."""
+        ...
+
+    def put_charter(self, charter: Charter) -> None:
+        """Keep what a version may be asked and how it is judged; it is never changed."""
         ...
 
     def add_verdict(
@@ -66,8 +71,28 @@ class House:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a task's exchanges say of it: the parts of a charter that its rows do not hold.
+
+    `recogniser` is the digest of the artefact by which requests are known, `prompts` the digests
+    of the prompts, `asked_models` the names that callers may have asked for and `teachers` the
+    models that answered. `images` and `tools` say whether requests carried any.
+    """
+
+    recogniser: str = ""
+    prompts: tuple[str, ...] = ()
+    asked_models: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+    images: bool = False
+    tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """How to distil; `version` counts the students of the task so far, plus one."""
+    """How to distil; `version` counts the students of the task so far, plus one.
+
+    `facts` go into the charter of the student. Without them nobody is admitted to it.
+    """
 
     target: Target = field(default_factory=Target)
     version: int = 1
@@ -76,3 +101,4 @@ class Settings:
     declared_groups: bool = False
     curve: bool = True
     resume: bool = False
+    facts: Facts = Facts()
