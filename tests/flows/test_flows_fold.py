@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from stillhouse.core.calls import Ended, Entry, Fate, Started
 from stillhouse.core.errors import StoreError
+from stillhouse.core.serving import Consultation
 from stillhouse.core.traffic import (
     Attempt,
     AttemptKind,
@@ -34,7 +35,7 @@ from stillhouse.flows.fold_making import LiveEntry, Making
 from stillhouse.flows.fold_ports import Place
 from stillhouse.flows.price_facts import facts_of
 from stillhouse.flows.verify import Audit, verify
-from stillhouse.ledger.charging import charge
+from stillhouse.ledger.charging import charge, nothing_bought
 from stillhouse.ledger.prices import Price
 from stillhouse.store.journal import JournalWriter
 from stillhouse.store.journal_reading import JournalFolder
@@ -191,6 +192,47 @@ def test_what_a_dead_worker_left_open_is_booked_as_interrupted_and_estimated(
     assert by_leaf["input_tokens"] is not None
     assert all(c.billed is None for c in booked[name(3)].charges)
     assert booked[name(1)].fate == "dropped"
+    check(store)
+
+
+@pytest.mark.parametrize("kind", [AttemptKind.CACHE, AttemptKind.STUDENT])
+def test_an_answer_of_the_house_that_a_death_cut_off_has_cost_nothing(
+    store: SqliteStore, folder: Path, kind: AttemptKind
+) -> None:
+    journal = writer(folder)
+    begun = started(name(1))._replace(price_id="")
+    journal.append(begun._replace(attempt=begun.attempt._replace(kind=kind, usage=Usage())))
+    journal.close()
+    assert Folder(JournalFolder(folder), store, MAKING).fold_once(0).totals.interrupted == 1
+    assert told(store) == {name(1): Counter({(name(1), "interrupted", 0): 1})}
+    check(store)
+
+
+def test_what_a_student_was_asked_is_booked_with_its_exchange(
+    store: SqliteStore, folder: Path
+) -> None:
+    journal = writer(folder)
+    body = '{"model": "m", "messages": []}'
+    note = Consultation("t", 1, "a", 0.9, 0.5, "student", True, "certified")
+    begun = started(name(1), asked=body)._replace(
+        price_id="", asked_bytes=len(body), consultation=note
+    )
+    attempt = begun.attempt._replace(kind=AttemptKind.STUDENT, usage=Usage())
+    begun = begun._replace(attempt=attempt)
+    given = Ended(name(1), attempt, nothing_bought(attempt), Fate.OK, 200, answer='"a"')
+    given = given._replace(avoided_pico=5, basis="m at acme")
+    for entry in (begun, given):
+        journal.append(entry)
+    making = replace(MAKING, read_bodies=lambda *_: (Request(()), Completion("a")))
+    Folder(JournalFolder(folder), store, making).fold_once(0)
+    with store.database.transaction() as connection:
+        connection.execute("DELETE FROM folds")  # as if the place had been lost: all is read again
+    status = Folder(JournalFolder(folder), store, making).fold_once(0)
+    assert (status.totals.new, status.totals.duplicates) == (0, 1)
+    (watched,) = store.watched(0, 9)
+    assert watched.consultation == note
+    assert [call.body for call in store.waiting_shadows(9, 0)] == [body.encode()]
+    assert [figures.avoided_pico for figures in store.serving_figures("t")] == [5]
     check(store)
 
 

@@ -149,12 +149,15 @@ CHARGES = charge(ATTEMPT, PRICE)
 REVERSED = (*CHARGES, *reverse(CHARGES))
 ANEW = tuple(c._replace(charge_id=f"{c.charge_id}:anew") for c in CHARGES)
 CACHED = ATTEMPT._replace(kind=AttemptKind.CACHE)
+TAUGHT = ATTEMPT._replace(kind=AttemptKind.STUDENT, usage=Usage())
 REFUSED = Attempt("a1", "m", at_us=9, usage=Usage(), ok=False, evidence=Evidence.DERIVED)
 
 SOUND = {
     "reversed and booked anew": row(charges=(*REVERSED, *ANEW)),
     "taken back": row(charges=REVERSED),
     "from the cache": Row(CACHED, (), avoided_pico=5),
+    "by a student": Row(TAUGHT, nothing_bought(TAUGHT), usage_body="", avoided_pico=5),
+    "by a student that was cut off": Row(TAUGHT, (), fate="interrupted", status=0, usage_body=""),
     "never sent": Row(REFUSED, nothing_bought(REFUSED), fate="refused", status=0, usage_body=""),
     "a 4xx": Row(REFUSED, nothing_bought(REFUSED), fate="status", status=429, usage_body=""),
     "an import that used nothing": Row(REFUSED, (), wire="", fate="", usage_body="", price_id=""),
@@ -182,6 +185,8 @@ TAMPERED = {
     "a usage object that is none": (row(usage_body="nonsense"), "does not give"),
     "a wire that does not exist": (row(wire="carrier pigeon"), "does not give"),
     "charges of what the cache gave": (Row(CACHED, CHARGES), "from the cache, which costs"),
+    "charges of what a student gave": (Row(TAUGHT, CHARGES), "by a student, which costs"),
+    "an unpriced charge of a student's": (Row(TAUGHT, charge(ATTEMPT, None)), "by a student"),
     "a saving of a call that was made": (row(avoided_pico=5), "has a saving"),
     "a price of another id": (row(charges=charged(price_id=BARE.price_id)), "other charges"),
     "a price that nobody knows": (row(charges=charged(price_id="gone")), "facts are not in"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,11 @@ def ask(amount: int, *, used: int = 0, returned: int = 0, of: str = COST, limit:
 def test_a_key_comes_back_as_it_was_kept(access: Access) -> None:
     access.add_key(KEY)
     assert access.keys() == (KEY,)
+
+
+def test_a_key_whose_calls_no_student_answers_comes_back_as_such(access: Access) -> None:
+    access.add_key(replace(KEY, students=False))
+    assert not access.keys()[0].students
 
 
 def test_an_id_is_given_once(access: Access) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from stillhouse.core.serving import PolicyEvent
 from stillhouse.core.traffic import Exchange
 from stillhouse.store.opening import open_store
+from stillhouse.store.reading import TaskRow
 from stillhouse.store.recording import BatchOutcome
 from stillhouse.store.spending import SpendGroup
 from stillhouse.store.sqlite import SqliteStore
@@ -21,6 +23,11 @@ from stillhouse.testing.store import (
     check_sums,
 )
 from stillhouse.testing.store_entries import Opener
+from stillhouse.testing.store_serving import (
+    check_policy,
+    check_rows_of_students,
+    check_shadow_calls,
+)
 from stillhouse.testing.store_work import check_append_only
 
 
@@ -70,6 +77,22 @@ class Late(SqliteStore):
         return sorted(super().exchanges(**wanted), key=lambda e: -(e.at_us or 0))
 
 
+class Overriding(SqliteStore):
+    def add_policy_event(self, event: PolicyEvent, expected: int | None = None) -> int:
+        return super().add_policy_event(event)
+
+
+class Hoarding(SqliteStore):
+    def shadow_done(self, exchange_id: str) -> None:
+        pass
+
+
+class Learning(SqliteStore):
+    def task_rows(self, task: str) -> Iterator[TaskRow]:
+        for exchange in self.exchanges(task=task):
+            yield TaskRow(exchange.exchange_id, 0, "slot", "", "", "", "", None, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -77,6 +100,9 @@ class Late(SqliteStore):
         (Rounding, check_sums),
         (Editable, check_append_only),
         (Late, check_reading),
+        (Overriding, check_policy),
+        (Hoarding, check_shadow_calls),
+        (Learning, check_rows_of_students),
     ],
 )
 def test_a_store_that_breaks_a_promise_is_found_out(

@@ -11,9 +11,9 @@ from stillhouse.core.books import Job, JobKind, JobStatus
 from stillhouse.core.errors import StoreError
 from stillhouse.core.learning import AnswerShape, Certificate, Refusal, RefusalReason, Task
 from stillhouse.core.money import Paid
+from stillhouse.core.serving import PolicyEvent
 from stillhouse.core.traffic import Attempt, Completion, Exchange, Message, Request, Usage
 from stillhouse.store.sqlite import SqliteStore
-from stillhouse.store.workshop import PolicyEvent
 
 LABELS = Task("intents", "sig", AnswerShape.LABELS, "Classify: {}", ("a", "b"), (), tagged=True)
 FIELDS = Task("invoices", "other", AnswerShape.FIELDS, "Read: {}", (), ("total", "date"))
@@ -119,9 +119,13 @@ def test_policy_events_are_told_oldest_first(store: SqliteStore) -> None:
         PolicyEvent("intents", 1, "promoted", "certified", "ana", 1),
         PolicyEvent("intents", 1, "rolled_back", "drift", "monitor", 2),
     ]
+    assert store.policy_number() == 0
     for event in (*events, PolicyEvent("invoices", 1, "retired", "unused", "ana", 3)):
         store.add_policy_event(event)
-    assert list(store.policy_events("intents")) == events
+    told = list(store.policy_events("intents"))
+    assert [event._replace(number=0) for event in told] == events
+    assert [event.number for event in store.policy_events()] == [1, 2, 3]
+    assert store.policy_number() == 3
 
 
 @pytest.mark.parametrize("table", ["jobs", "artefacts", "students", "verdicts", "policy_events"])

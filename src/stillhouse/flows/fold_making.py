@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ended, Fate, Started
-from stillhouse.core.traffic import Completion, Evidence, Exchange, Request, Tags, Usage
+from stillhouse.core.traffic import (
+    AttemptKind,
+    Completion,
+    Evidence,
+    Exchange,
+    Request,
+    Tags,
+    Usage,
+)
 from stillhouse.flows.price_facts import facts_of, price_of
-from stillhouse.ledger.charging import charge
+from stillhouse.ledger.charging import charge, nothing_bought
 from stillhouse.ledger.prices import Price
 
 Pair = tuple[Started, Ended]
@@ -81,12 +89,20 @@ class Making:
         return facts_of(price) if price is not None else UNKNOWN
 
     def _interrupted(self, started: Started, asked: str, prices: Mapping[str, str]) -> Ended:
-        """Book a call that nobody heard of again: it may have been answered, so it has a cost."""
+        """Book a call that nobody heard of again: it may have been answered, so it has a cost.
+
+        What this house answers itself has none: nothing was sent to anybody.
+        """
+        kind, broken = started.attempt.kind, started.attempt._replace(ok=False)
+        if kind is AttemptKind.CACHE:
+            return Ended(started.exchange_id, broken, (), Fate.INTERRUPTED)
+        if kind is AttemptKind.STUDENT:
+            return Ended(started.exchange_id, broken, nothing_bought(broken), Fate.INTERRUPTED)
         try:
             usage = self.estimate(started._replace(asked=asked))
         except Exception:  # whatever is wrong with a body, its call stands in the books
             usage = None
-        attempt = started.attempt._replace(usage=usage, ok=False, evidence=Evidence.ESTIMATED)
+        attempt = broken._replace(usage=usage, evidence=Evidence.ESTIMATED)
         price_id = started.price_id
         price = price_of(self.facts(price_id, prices)) if price_id else None
         return Ended(started.exchange_id, attempt, charge(attempt, price), Fate.INTERRUPTED)
@@ -109,4 +125,6 @@ def _begun(ended: Ended, known: Started | None) -> Started:
     """The beginning of a call that has none in the journal, as one that never left."""
     if known is None:
         return Started(ended.exchange_id, ended.attempt, "", ended.upstream, Tags())
-    return known._replace(attempt=ended.attempt, upstream="", spoken="", price_id="", asked="")
+    return known._replace(
+        attempt=ended.attempt, upstream="", spoken="", price_id="", asked="", consultation=None
+    )

@@ -82,20 +82,19 @@ class Access:
 
     def add_key(self, key: VirtualKey) -> None:
         """Keep a new key; CallerError where its id is taken."""
-        terms = orjson.dumps(
-            {
-                "tags": {name: getattr(key.tags, name) for name in Tags.__slots__},
-                "models": key.models,
-                "quotas": [
-                    [q.scope, q.name, q.unit, q.window, q.limit, q.soft] for q in key.quotas
-                ],
-            }
-        ).decode()
+        terms: dict[str, object] = {
+            "tags": {name: getattr(key.tags, name) for name in Tags.__slots__},
+            "models": key.models,
+            "quotas": [[q.scope, q.name, q.unit, q.window, q.limit, q.soft] for q in key.quotas],
+        }
+        if not key.students:
+            terms["students"] = False
         with self._tables.step() as step:
             added = step.rows(
                 "INSERT INTO access_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (key_id) DO NOTHING RETURNING key_id",
-                *(key.key_id, key.name, key.salt, key.digest, terms, int(key.admin)),
+                *(key.key_id, key.name, key.salt, key.digest),
+                *(orjson.dumps(terms).decode(), int(key.admin)),
                 *(key.created_us, key.expires_us, key.revoked_us),
             )
             if not added:
@@ -346,4 +345,5 @@ def _key(
         created_us,
         expires_us,
         revoked_us,
+        kept.get("students", True),  # keys of before students came have no word of them
     )

@@ -10,12 +10,13 @@ from stillhouse.store.connection import Database
 from stillhouse.store.interning import Interner
 from stillhouse.store.reading import Reading
 from stillhouse.store.recording_live import RecordingLive
+from stillhouse.store.serving import ServingRecords
 from stillhouse.store.spending import Spending
 from stillhouse.store.tallies import Tallies
 from stillhouse.store.workshop import Workshop
 
 
-class Store(RecordingLive, Reading, Spending, Auditing, Tallies, Workshop):
+class Store(RecordingLive, Reading, Spending, Auditing, Tallies, Workshop, ServingRecords):
     """Everything that is kept; use as a context manager.
 
     Every failure is a StoreError of one sentence, and a step that fails leaves nothing behind.

@@ -32,6 +32,7 @@ _COLUMNS = {
     "routes": ("model", "host", "kind", "service_tier", "region", "batch", "evidence"),
     "accounts": ("leaf", "unit", "currency", "cost_source", "evidence", "price_id"),
     "outcomes": ("key_id", "upstream", "wire", "fate", "status"),
+    "student_versions": ("task", "version"),
 }
 
 
@@ -123,6 +124,11 @@ class Interner:
             ended.status,
         )
         return self._ids.get(key) or self._row("outcomes", key)
+
+    def student_version(self, task: str, version: int) -> int:
+        """Row of a version of a task."""
+        key = (task, version)
+        return self._ids.get(key) or self._row("student_versions", key)
 
     def conversation(self, messages: tuple[Message, ...]) -> str:
         """JSON of the messages: all but the last repeat from call to call and are stored once."""

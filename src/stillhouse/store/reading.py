@@ -36,7 +36,9 @@ class TaskRow(NamedTuple):
     """One exchange of a task: the variable text that was asked, the answer, what it took.
 
     It is of all the calls that the exchange took; the model is the one that answered.
-    `billed_pico` is None where any part of them has no price: a part is not its cost.
+    `billed_pico` is None where any part of them has no price: a part is not its cost. `audits` is
+    the exchange of which the row is evidence: itself, or the one that a shadow call audits; empty
+    where a student had a part in who answered and no coin had chosen the row.
     """
 
     exchange_id: str
@@ -50,12 +52,13 @@ class TaskRow(NamedTuple):
     input_tokens: int | None
     output_tokens: int | None
     billed_pico: int | None
+    audits: str = ""
 
 
 READ_AHEAD = 200
 """Exchanges whose texts are fetched together."""
 
-_EXCHANGE = (
+EXCHANGE_COLUMNS = (
     "e.id, lower(hex(e.exchange_id)), e.messages, e.tools, e.response_format, e.answer, e.tool, "
     "e.tool_arguments, e.finish, e.extra, e.tag_set"
 )
@@ -71,7 +74,7 @@ _TOTALS = (
     "WHERE attempt IN (SELECT id FROM attempts WHERE exchange = e.id)) END"
 )
 _ANSWERED_BY = (
-    "(SELECT model FROM attempts m JOIN routes r ON r.id = m.route WHERE m.exchange = e.id "
+    "(SELECT {} FROM attempts m JOIN routes r ON r.id = m.route WHERE m.exchange = e.id "
     "ORDER BY m.ok DESC, m.id DESC LIMIT 1)"
 )
 _FILTERS = {
@@ -109,15 +112,24 @@ class Reading:
         )
 
     def task_rows(self, task: str) -> Iterator[TaskRow]:
-        """Stream the rows of a task in time order."""
+        """Stream the rows of a task in time order.
+
+        What a student answered is none of them: nobody learns from that. What the teacher was asked
+        to audit a student is.
+        """
         for row in self._database.rows(
             "SELECT lower(hex(e.exchange_id)), e.at_us, slot, e.answer, e.tool, e.tool_arguments, "
-            f"coalesce({_ANSWERED_BY}, ''), sum(a.latency_ms), {_TOTALS} "
+            f"coalesce({_ANSWERED_BY.format('model')}, ''), sum(a.latency_ms), {_TOTALS}, "
+            "CASE WHEN c.exchange IS NULL OR (c.about IS NULL AND c.coin = 1) "
+            "THEN lower(hex(e.exchange_id)) ELSE coalesce(lower(hex(c.about)), '') END "
             "FROM tasks t JOIN task_rows ON task_rows.task = t.id "
             "JOIN exchanges e ON e.id = task_rows.exchange "
+            "LEFT JOIN consultations c ON c.exchange = e.id "
             "LEFT JOIN attempts a ON a.exchange = e.id "
-            "WHERE name = ? GROUP BY e.id, task_rows.exchange ORDER BY e.at_us NULLS FIRST, e.id",
+            f"WHERE name = ? AND coalesce({_ANSWERED_BY.format('kind')}, '') <> ? "
+            "GROUP BY e.id, task_rows.exchange, c.exchange ORDER BY e.at_us NULLS FIRST, e.id",
             task,
+            AttemptKind.STUDENT.value,
         ):
             yield TaskRow(*row)
 
@@ -132,7 +144,7 @@ class Exchanges:
     def __iter__(self) -> Iterator[Exchange]:
         conditions = ["TRUE", *(_FILTERS[name] for name in self._wanted)]
         rows = self._database.rows(
-            f"SELECT {_EXCHANGE}, {ATTEMPT_COLUMNS} FROM exchanges e "
+            f"SELECT {EXCHANGE_COLUMNS}, {ATTEMPT_COLUMNS} FROM exchanges e "
             "LEFT JOIN attempts a ON a.exchange = e.id "
             f"WHERE {' AND '.join(conditions)} ORDER BY e.at_us NULLS FIRST, e.id, a.id",
             *self._wanted.values(),

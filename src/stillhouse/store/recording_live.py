@@ -14,6 +14,7 @@ from stillhouse.core.errors import CallerError, StoreError
 from stillhouse.core.traffic import Exchange
 from stillhouse.store.connection import Connection
 from stillhouse.store.recording import Entry, Recording, contents
+from stillhouse.store.serving_live import add_consultations
 from stillhouse.store.tallies import add_tallies
 
 Pair = tuple[Started, Ended]
@@ -58,8 +59,10 @@ class RecordingLive(Recording):
         An attempt that is here already changes nothing; one that is not joins its exchange.
         `prices` are the facts, as JSON, of every price id that is named. Without a `place` the old
         one stays. `used_by` says what a call used up of quota counters: what new calls did is added
-        to the tallies of the run. Once this returns it survives a power cut. Raises StoreError
-        where the database cannot be used now, CallerError where an entry can never be kept.
+        to the tallies of the run. What a student was asked is kept with its exchange, and so is
+        what the teacher has still to be asked. Once this returns it survives a power cut. Raises
+        StoreError where the database cannot be used now, CallerError where an entry can never be
+        kept.
         """
         self._make_durable()
         try:
@@ -118,6 +121,7 @@ class RecordingLive(Recording):
             rows |= late
             pairs += of_late
         self._write_facts(connection, pairs, rows)
+        add_consultations(connection, self._interner, pairs, rows)
         return LiveOutcome(len(fresh), len(again), len(rows) - _attempts(fresh)), pairs
 
     def _add_late(

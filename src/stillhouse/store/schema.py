@@ -12,6 +12,7 @@ from stillhouse.core.traffic import LEAVES
 from stillhouse.store.append_only import frozen
 from stillhouse.store.schema_access import ACCESS
 from stillhouse.store.schema_live import LIVE
+from stillhouse.store.schema_serving import SERVING
 
 APPLICATION_ID = 0x5374696C  # "Stil"
 
@@ -178,5 +179,5 @@ CREATE TABLE policy_events (
 CREATE INDEX policy_events_of_task ON policy_events (task);
 {frozen("jobs", "artefacts", "students", "verdicts", "policy_events")}"""
 
-MIGRATIONS: tuple[str, ...] = (_BOOKS, _WORK, LIVE, ACCESS)
+MIGRATIONS: tuple[str, ...] = (_BOOKS, _WORK, LIVE, ACCESS, SERVING)
 """Scripts in order; `user_version` of a file is how many of them it has seen."""

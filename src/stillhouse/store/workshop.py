@@ -1,11 +1,12 @@
 """The work on tasks: what was found, metered jobs, students, verdicts, who served when."""
 
+# ruff: noqa: S608 (SQL is put together from this room's own words; values are always bound)
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import NamedTuple
 
 import orjson
 
@@ -13,18 +14,8 @@ from stillhouse.core.books import Job, JobKind, JobStatus
 from stillhouse.core.errors import StoreError
 from stillhouse.core.learning import AnswerShape, Certificate, Refusal, RefusalReason, Task
 from stillhouse.core.money import Paid
-from stillhouse.store.connection import Database
-
-
-class PolicyEvent(NamedTuple):
-    """One change of who answers a task: `promoted`, `rolled_back` or `retired`."""
-
-    task: str
-    version: int
-    event: str
-    why: str
-    who: str
-    at_us: int
+from stillhouse.core.serving import PolicyEvent
+from stillhouse.store.connection import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +35,23 @@ class Workshop:
 
     _database: Database
 
-    def save_tasks(self, tasks: Iterable[Task], rows: Iterable[tuple[str, str, str]]) -> None:
+    def save_tasks(
+        self,
+        tasks: Iterable[Task],
+        rows: Iterable[tuple[str, str, str]],
+        recogniser: bytes = b"",
+    ) -> None:
         """Replace what was found in the traffic: tasks, and rows of (exchange_id, task, text).
 
         `text` is the variable part of the request. Rows of exchanges that are not here, or of
-        tasks that are not among `tasks`, are an error and nothing is replaced.
+        tasks that are not among `tasks`, are an error and nothing is replaced. `recogniser` is the
+        artefact by which requests of these tasks are known; without one, none is.
         """
         with self._database.transaction() as connection:
+            connection.execute("DELETE FROM recogniser")
+            if recogniser:
+                digest = _put_artefact(connection, recogniser)
+                connection.execute("INSERT INTO recogniser VALUES (?)", (digest,))
             connection.execute("DELETE FROM task_rows")
             connection.execute("DELETE FROM tasks")
             connection.executemany(
@@ -81,6 +82,12 @@ class Workshop:
             )
             for task in found
         )
+
+    def recogniser(self) -> str:
+        """The digest of the artefact by which the tasks' requests are known; empty for none."""
+        for (digest,) in self._database.rows("SELECT artefact FROM recogniser"):
+            return str(digest)
+        return ""
 
     def add_job(self, job: Job) -> None:
         """Book a piece of metered work; a job id is used once."""
@@ -134,13 +141,8 @@ class Workshop:
 
     def put_artefact(self, body: bytes) -> str:
         """Keep bytes under the hash of their content, which is returned; twice is once."""
-        digest = blake2b(body, digest_size=16).hexdigest()
         with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO artefacts VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
-                (digest, body),
-            )
-        return digest
+            return _put_artefact(connection, body)
 
     def get_artefact(self, digest: str) -> bytes:
         """The bytes kept under a hash. Raises StoreError where there are none or others."""
@@ -196,23 +198,54 @@ class Workshop:
             )
         )
 
-    def add_policy_event(self, event: PolicyEvent) -> None:
-        """Keep a change of who answers a task."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO policy_events (task, version, event, why, who, at_us) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                event,
-            )
-
-    def policy_events(self, task: str) -> Iterator[PolicyEvent]:
-        """Every change of who answers a task, oldest first."""
-        rows = self._database.rows(
-            "SELECT task, version, event, why, who, at_us FROM policy_events "
-            "WHERE task = ? ORDER BY id",
+    def verdict(self, task: str, version: int) -> Certificate | Refusal | None:
+        """The last verdict on a version of a task; None where there is none yet."""
+        for kind, body in self._database.rows(
+            "SELECT kind, verdict FROM verdicts WHERE task = ? AND version = ? "
+            "ORDER BY id DESC LIMIT 1",
             task,
-        )
-        return (PolicyEvent(*row) for row in rows)
+            version,
+        ):
+            return _verdict(kind, body)
+        return None
+
+    def add_policy_event(self, event: PolicyEvent, expected: int | None = None) -> int:
+        """Keep a change of who answers a task; returns its number.
+
+        With `expected`, the number of the newest event of the task that the change was decided on
+        (0 for none): where there is a newer one by now, nothing is kept and 0 is returned. So no
+        decision overrides another that it knew nothing of.
+        """
+        with self._database.transaction() as connection:
+            ((newest,),) = connection.execute(
+                "SELECT coalesce(max(id), 0) FROM policy_events WHERE task = ?", (event.task,)
+            )
+            if expected is not None and newest != expected:
+                return 0
+            ((number,),) = connection.execute(
+                "INSERT INTO policy_events (task, version, event, why, who, at_us, detail) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (*event[:6], orjson.dumps(dict(event.detail)).decode()),
+            )
+            return int(number)
+
+    def policy_events(self, task: str = "") -> Iterator[PolicyEvent]:
+        """Every change of who answers a task, oldest first; of all tasks where none is named."""
+        for *facts, detail, number in self._database.rows(
+            "SELECT task, version, event, why, who, at_us, detail, id FROM policy_events "
+            "WHERE task = ? OR ? = '' ORDER BY id",
+            task,
+            task,
+        ):
+            yield PolicyEvent._make((*facts, orjson.loads(detail), number))
+
+    def policy_number(self) -> int:
+        """The number of the newest policy event, 0 for none: cheap to ask every second.
+
+        Who has seen a number finds all events up to it, for they are kept one after the other.
+        """
+        ((number,),) = self._database.rows("SELECT coalesce(max(id), 0) FROM policy_events")
+        return int(number)
 
 
 _VERSIONS = """
@@ -227,6 +260,14 @@ WHERE task = ? AND (id IS NULL OR id = (
     SELECT max(id) FROM verdicts last WHERE last.task = known.task AND last.version = known.version
 )) ORDER BY version
 """
+
+
+def _put_artefact(connection: Connection, body: bytes) -> str:
+    digest = blake2b(body, digest_size=16).hexdigest()
+    connection.execute(
+        "INSERT INTO artefacts VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", (digest, body)
+    )
+    return digest
 
 
 def _verdict(kind: str, body: str) -> Certificate | Refusal:

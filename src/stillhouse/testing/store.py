@@ -20,6 +20,7 @@ from stillhouse.core.traffic import (
 )
 from stillhouse.testing.odd import ODD_TEXTS
 from stillhouse.testing.store_entries import Opener, an_entry, count, keep, numbers, refused
+from stillhouse.testing.store_serving import SERVING_CHECKS
 from stillhouse.testing.store_work import check_append_only, check_live, check_workshop
 
 _LARGEST = 2**63 - 1
@@ -221,5 +222,6 @@ STORE_CHECKS: tuple[Callable[[Opener], None], ...] = (
     check_workshop,
     check_live,
     check_append_only,
+    *SERVING_CHECKS,
 )
 """Each of what `check_store` checks, for a test runner that wants to name them."""

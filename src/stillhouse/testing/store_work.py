@@ -10,6 +10,7 @@ from stillhouse.core.books import Job, JobKind, JobStatus
 from stillhouse.core.calls import Ended, Fate, Started
 from stillhouse.core.learning import AnswerShape, Certificate, Refusal, RefusalReason, Task
 from stillhouse.core.money import Paid
+from stillhouse.core.serving import Change, Evidence, PolicyEvent
 from stillhouse.core.traffic import AttemptKind, Tags
 from stillhouse.testing.store_entries import (
     PRICES,
@@ -20,6 +21,7 @@ from stillhouse.testing.store_entries import (
     numbers,
     refused,
 )
+from stillhouse.testing.store_serving import CHARTER, consulted, fold
 
 _APPEND_ONLY = {
     "exchanges": "answer",
@@ -31,6 +33,9 @@ _APPEND_ONLY = {
     "students": "recipe",
     "verdicts": "verdict",
     "policy_events": "why",
+    "charters": "charter",
+    "consultations": "label",
+    "evidence": "taught",
 }
 """Tables, each with a column that somebody might wish to change."""
 
@@ -43,8 +48,8 @@ def check_workshop(opened: Opener) -> None:
     proven = Certificate("digest", 0.7, 0.05, 0.95, 0.03, 1, 200, 150, 4, "e-process", "data")
     refusal = Refusal(RefusalReason.TEACHER_NOISE, "The teacher disagrees.", {"share": 0.26})
     events = [
-        ("intents", 1, "promoted", "certified", "ana", 1),
-        ("intents", 1, "rolled_back", "drift", "monitor", 2),
+        PolicyEvent("intents", 1, Change.PROMOTED, "certified", "ana", 1, {"threshold": 0.7}),
+        PolicyEvent("intents", 1, Change.ROLLED_BACK, "drift\0", "monitor", 2),
     ]
     weights = bytes(range(256)) * 4000
     with opened() as store:
@@ -63,8 +68,7 @@ def check_workshop(opened: Opener) -> None:
         store.add_verdict("intents", 1, refusal, 110)
         store.add_verdict("intents", 1, proven, 120)
         store.add_verdict("intents", 2, refusal, 130)
-        for event in events:
-            store.add_policy_event(event)
+        kept = [event._replace(number=store.add_policy_event(event)) for event in events]
         refused(lambda: store.get_artefact("beef"), "an artefact that is not here")
     with opened() as store:
         assert store.tasks() == (task, other)
@@ -85,7 +89,9 @@ def check_workshop(opened: Opener) -> None:
             (4, "lexical", digest, 105),
         ]
         assert [v.verdict for v in versions] == [proven, refusal, None]
-        assert list(map(tuple, store.policy_events("intents"))) == events
+        assert store.verdict("intents", 1) == proven
+        assert (store.verdict("intents", 2), store.verdict("intents", 3)) == (refusal, None)
+        assert list(store.policy_events("intents")) == list(store.policy_events()) == kept
 
 
 def check_live(opened: Opener) -> None:
@@ -138,12 +144,17 @@ def check_append_only(opened: Opener) -> None:
         store.add_job(Job("j", "t", JobKind.TRAIN, JobStatus.OK, 1, 1.0, 1.0, Paid(1)))
         store.put_student("t", 1, "lexical", b"weights", 1)
         store.add_verdict("t", 1, Refusal(RefusalReason.ONE_LABEL, "One label."), 1)
-        store.add_policy_event(("t", 1, "promoted", "why", "who", 1))
+        store.add_policy_event(PolicyEvent("t", 1, Change.PROMOTED, "why", "who", 1))
+        store.put_charter(CHARTER)
+        row = Evidence(f"{1:032x}", 1, 0.5, "a", "b", served=False)
+        store.keep_watch("w", 1, {("t", 1): [row]})
+        fold(store, consulted(2))
         for table, column in _APPEND_ONLY.items():
+            rows = count(store, table)
             for change in (f"DELETE FROM {table}", f"UPDATE {table} SET {column} = {column}"):  # noqa: S608
                 sentence = refused(partial(_run, store, change), change)
                 assert f"{table} is append-only" in sentence, sentence
-            assert count(store, table) == 1
+            assert count(store, table) == rows > 0
 
 
 def _run(store: Any, sql: str) -> None:
