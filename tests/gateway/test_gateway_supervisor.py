@@ -25,7 +25,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 
 from stillhouse.core.errors import ConfigError
-from stillhouse.gateway.connections import Terms
+from stillhouse.gateway.terms import Terms
 from stillhouse.gateway.control import Handed
 from stillhouse.gateway.supervisor import Plan, Supervisor, listen
 
@@ -82,13 +82,21 @@ def fold(payload, ended):
     print("folded once more", flush=True)
 
 
+def look(payload, ended):
+    print("looking", payload.decode(), flush=True)
+    while not ended(0.05):
+        pass
+    print("looked for the last time", flush=True)
+
+
 def plan():
     word = Path("word").read_text()
     if word == "wrong":
         raise ConfigError("the sentence of the configuration")
     hung = 2.0 if word == "hangs" else 60.0
     handed = Handed(TERMS, word.encode())
-    return Plan("site_under_test:app", handed, 2, "site_under_test:fold", hung)
+    beside = (("looker", "site_under_test:look"),)
+    return Plan("site_under_test:app", handed, 2, "site_under_test:fold", hung, beside)
 
 
 def say(sentence):
@@ -231,6 +239,8 @@ def test_a_reload_under_load_drops_no_request_and_cuts_no_stream(
     assert out.count("app closed") == 4
     assert out.count("folded once more") == 2
     assert out.index("folding one") < out.index("folding two")
+    assert out.count("looked for the last time") == 2
+    assert out.index("looked for the last time") < out.index("looking two")
 
 
 def test_a_caller_that_was_idle_at_a_reload_loses_nothing(site: Callable[..., Site]) -> None:
@@ -284,7 +294,8 @@ def test_a_stop_lets_a_stream_end_and_then_folds_once_more(site: Callable[..., S
         assert answer.read() == b"01234567."
     out, err = up.end()
     assert up.process.returncode == 0, err
-    assert out.rindex("app closed") < out.index("folded once more")
+    assert out.rindex("app closed") < out.index("looked for the last time")
+    assert out.index("looked for the last time") < out.index("folded once more")
 
 
 def test_a_second_signal_ends_it_now(site: Callable[..., Site]) -> None:

@@ -25,7 +25,12 @@ class Scripted:
     labels: tuple[str, ...] = ("yes", "no")
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        return [Prediction("yes", 1 / (1 + len(text))) for text in texts]
+        return [Prediction("yes", 0.5 + 0.5 / (1 + len(text))) for text in texts]
+
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        shares = [(said.score, said.label == "yes") for said in self.predict(texts)]
+        rows = [(share, 1 - share) if yes else (1 - share, share) for share, yes in shares]
+        return np.array(rows).reshape(len(rows), 2)
 
     def to_bytes(self) -> bytes:
         return self.body
@@ -48,7 +53,7 @@ class NotANumber(Scripted):
 
 class ByBatch(Scripted):
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        return [Prediction("yes", 1 / len(texts)) for _ in texts]
+        return [Prediction("yes", 0.5 + 0.5 / len(texts)) for _ in texts]
 
 
 class ByPlace(Scripted):
@@ -77,6 +82,31 @@ class Forgetful(Scripted):
         return [Prediction("no", 0.5) for _ in texts]
 
 
+class SumsToMore(Scripted):
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return super().odds(texts) * 1.5
+
+
+class OddsOfAnother(Scripted):
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return super().odds(texts)[:, ::-1]
+
+
+class OddsUnlikeItsScore(Scripted):
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return np.tile([1.0, 0.0], (len(texts), 1))
+
+
+class OddsOfTooFew(Scripted):
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return super().odds(texts)[1:]
+
+
+class OddsOfNobody(Scripted):
+    def odds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return super().odds(texts or [""])
+
+
 def test_a_conforming_student_passes() -> None:
     check_student(Scripted, ["one", "two words"], Scripted)
 
@@ -92,6 +122,11 @@ def test_a_conforming_student_passes() -> None:
         (LosesText, "answers"),
         (StumblesOverNul, "NUL"),
         (SaysSomethingToNobody, "no texts get no answers"),
+        (SumsToMore, "no shares of one"),
+        (OddsOfAnother, "has a likelier label"),
+        (OddsUnlikeItsScore, "its odds are 1.0"),
+        (OddsOfTooFew, "the odds have the shape"),
+        (OddsOfNobody, "no texts get no odds"),
     ],
 )
 def test_a_student_that_breaks_a_promise_is_caught(student: type[Scripted], caught: str) -> None:

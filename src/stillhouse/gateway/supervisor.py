@@ -45,8 +45,9 @@ BUSY_SECONDS = 5.0
 class Plan:
     """What is to run: places of functions (see `worker` and `folder`), and what they are handed.
 
-    An empty `folder` means that there is none. A worker that gives no sign for `hung_seconds` is
-    killed and replaced.
+    An empty `folder` means that there is none. `beside` are the kinds and places of further
+    processes of its sort: one of each. A worker that gives no sign for `hung_seconds` is killed and
+    replaced.
     """
 
     app: str
@@ -54,6 +55,7 @@ class Plan:
     workers: int = 1
     folder: str = ""
     hung_seconds: float = 30.0
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 class Supervisor:
@@ -79,6 +81,7 @@ class Supervisor:
         self._orders: asyncio.Queue[str] = asyncio.Queue()
         self._workers: Crew
         self._folder: Crew | None = None
+        self._beside: list[Crew] = []
         self._crews: list[Crew] = []
         self._stories: set[asyncio.Task[None]] = set()
         self._told = False
@@ -114,18 +117,26 @@ class Supervisor:
         return crew
 
     async def _fold(self, plan: Plan) -> None:
-        """Start the folder of a plan; it may fail and try again for as long as it takes."""
-        if plan.folder:
-            module = "stillhouse.gateway.folder"
-            job = Job("folder", module, plan.folder, plan.handed)
-            self._folder = self._kept(Crew(job, 1, self._say))
-            await self._folder.launch()
+        """Start what is beside the workers; it may fail and try again for as long as it takes."""
+        self._folder = await self._alone("folder", plan.folder, plan) if plan.folder else None
+        self._beside = [await self._alone(kind, place, plan) for kind, place in plan.beside]
+
+    async def _alone(self, kind: str, place: str, plan: Plan) -> Crew:
+        job = Job(kind, "stillhouse.gateway.folder", place, plan.handed)
+        crew = self._kept(Crew(job, 1, self._say))
+        await crew.launch()
+        return crew
 
     async def _refold(self, plan: Plan) -> None:
-        """Exchange the folder: the old one ends before the new one begins."""
+        """Exchange what is beside the workers: the old ones end before the new ones begin."""
+        await self._unfold()
+        await self._fold(plan)
+
+    async def _unfold(self) -> None:
+        """Let what is beside the workers end; the folder last, which folds what others left."""
+        await asyncio.gather(*(crew.drain(0.0) for crew in self._beside))
         if self._folder is not None:
             await self._folder.drain(0.0)
-        await self._fold(plan)
 
     async def _until_told(self) -> None:
         while True:
@@ -158,11 +169,10 @@ class Supervisor:
         self._say("reloaded; the old workers end once their calls have")
 
     async def _end(self) -> None:
-        """Let workers end, then the folder, which folds what they have left."""
+        """Let workers end, then what is beside them."""
         await self._workers.drain(STOP_LINGER_SECONDS)
         await asyncio.gather(*self._stories)
-        if self._folder is not None:
-            await self._folder.drain(0.0)
+        await self._unfold()
         for listener in self._listeners[1:]:
             listener.close()
 

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from stillhouse.core.learning import Prediction, TrainSet
 from stillhouse.core.ports import Rehearsal, Student
 from stillhouse.students import artefact
-from stillhouse.students.linear import Matrix, mixing_weights, predictions, targets
+from stillhouse.students.linear import (
+    Matrix,
+    Odds,
+    mixing_weights,
+    odds_of,
+    predictions,
+    targets,
+)
 
 
 class Voice(Protocol):
@@ -45,6 +52,10 @@ class BlendStudent:
         for voice, weight in zip(self._voices, self._weights, strict=True):
             total += np.float32(weight) * voice.logits(texts)
         return total
+
+    def odds(self, texts: Sequence[str]) -> Odds:
+        """The labels' probabilities: shape [texts, labels]."""
+        return odds_of(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer many texts."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stillhouse.core.learning import Prediction, TrainSet
 from stillhouse.core.ports import Rehearsal, Student
 from stillhouse.students import artefact
-from stillhouse.students.linear import Matrix, predictions
+from stillhouse.students.linear import Matrix, Odds, odds_of, predictions
 
 
 class ConstantStudent:
@@ -26,6 +26,10 @@ class ConstantStudent:
     def logits(self, texts: Sequence[str]) -> Matrix:
         """The log shares of the labels, once for each text."""
         return np.repeat(self._log_share[None, :], len(texts), axis=0)
+
+    def odds(self, texts: Sequence[str]) -> Odds:
+        """The labels' probabilities: shape [texts, labels]."""
+        return odds_of(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer many texts."""

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from stillhouse.core.learning import Prediction, TrainSet
 from stillhouse.core.ports import Encoder, Rehearsal, Student
 from stillhouse.students import artefact
-from stillhouse.students.linear import Matrix, full_weights, mixing_weights, predictions, targets
+from stillhouse.students.linear import (
+    Matrix,
+    Odds,
+    full_weights,
+    mixing_weights,
+    odds_of,
+    predictions,
+    targets,
+)
 
 STRENGTH = 0.005
 TINY = np.float32(1e-12)
@@ -35,6 +43,10 @@ class EmbeddingStudent:
         """How strongly each label is spoken for: shape [texts, labels]."""
         vectors = self._encoder.encode(texts)
         return cast(Matrix, vectors @ self._weights + self._offset)
+
+    def odds(self, texts: Sequence[str]) -> Odds:
+        """The labels' probabilities: shape [texts, labels]."""
+        return odds_of(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer many texts."""

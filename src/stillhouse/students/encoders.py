@@ -125,6 +125,12 @@ def open_encoder(name: str, threads: int = 0) -> Encoder:
     return OnnxEncoder(f"{found}@{place}", models[0], _tokenizer(tokenizer), threads)
 
 
+@lru_cache(maxsize=4)
+def one_thread_encoder(name: str) -> Encoder:
+    """The encoder that students name, opened once for all of them, and held to one thread."""
+    return open_encoder(name, threads=1)
+
+
 def _tokenizer(path: Path) -> Callable[[str], list[int]]:
     try:
         from tokenizers import Tokenizer

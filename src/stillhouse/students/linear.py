@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
 
 from stillhouse.core.learning import Prediction, Row
 
 Matrix = npt.NDArray[np.float32]
+Odds = npt.NDArray[np.float64]
 ABSENT = -30.0
 """Logit of a label that a fit never saw."""
 
@@ -52,6 +52,7 @@ def mixing_weights(
     start = np.full(len(logits), 1.0 / len(logits))
     if not len(rows):
         return start
+    from scipy import optimize, special  # who only predicts need not wait for it
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         log_p = special.log_softmax(np.tensordot(weights, stack, 1), axis=1)
@@ -65,11 +66,29 @@ def mixing_weights(
     return cast(npt.NDArray[np.float64], found.x)
 
 
-def predictions(logits: npt.NDArray[Any], labels: Sequence[str]) -> list[Prediction]:
-    """The likeliest label of each row, with its probability as the score."""
+def odds_of(logits: npt.NDArray[Any]) -> Odds:
+    """The labels' probabilities: the softmax of each row.
+
+    >>> odds_of(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
     if not len(logits):
+        return np.zeros(logits.shape, dtype=np.float64)
+    shares = logits.astype(np.float64)
+    shares -= shares.max(axis=1, keepdims=True)
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
+
+
+def likeliest(odds: npt.NDArray[Any], labels: Sequence[str]) -> list[Prediction]:
+    """The likeliest label of each row, with its probability as the score."""
+    if not len(odds):
         return []
-    best = logits.argmax(axis=1)
-    log_sum = special.logsumexp(logits.astype(np.float64), axis=1)
-    scores = np.exp(logits[np.arange(len(best)), best] - log_sum)
-    return [Prediction(labels[b], s) for b, s in zip(best.tolist(), scores.tolist(), strict=True)]
+    best, scores = odds.argmax(axis=1).tolist(), odds.max(axis=1).tolist()
+    return [Prediction(labels[b], s) for b, s in zip(best, scores, strict=True)]
+
+
+def predictions(logits: npt.NDArray[Any], labels: Sequence[str]) -> list[Prediction]:
+    """The label of each row that is spoken for most, with its probability as the score."""
+    return likeliest(odds_of(logits), labels)

@@ -24,6 +24,7 @@ def check_student(
     said = student.predict(asked)
     _check_answers(student, asked, said)
     _check_batches(student, asked, said)
+    _check_odds(student, asked, said)
     artefact = student.to_bytes()
     assert make().to_bytes() == artefact, "fitted again, the student has another artefact"
     copy = read(artefact)
@@ -39,6 +40,19 @@ def _check_answers(student: Student, asked: Sequence[str], said: Sequence[Predic
     for text, answer in zip(asked, said, strict=True):
         assert answer.label in student.labels, f"{text[:40]!r} got the label {answer.label!r}"
         assert 0 <= answer.score <= 1, f"{text[:40]!r} got the score {answer.score}"
+
+
+def _check_odds(student: Student, asked: Sequence[str], said: Sequence[Prediction]) -> None:
+    odds = student.odds(asked)
+    shape = (len(asked), len(student.labels))
+    assert odds.shape == shape, f"the odds have the shape {odds.shape}, and not {shape}"
+    assert len(student.odds([])) == 0, "no texts get no odds"
+    for text, row, answer in zip(asked, odds.tolist(), said, strict=True):
+        whole = abs(sum(row) - 1) <= ROUNDING and min(row) >= 0
+        assert whole, f"the odds of {text[:40]!r} are no shares of one: they sum to {sum(row)}"
+        likeliest, own = max(row), row[student.labels.index(answer.label)]
+        assert likeliest - own <= ROUNDING, f"{text[:40]!r} has a likelier label than {answer}"
+        assert abs(own - answer.score) <= ROUNDING, f"{text[:40]!r} got {answer}, its odds are {own}"
 
 
 def _check_batches(student: Student, asked: Sequence[str], said: Sequence[Prediction]) -> None:
