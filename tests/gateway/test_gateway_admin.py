@@ -98,6 +98,7 @@ def test_a_key_is_made_and_its_token_shown_once(house: House) -> None:
         "models": ["gpt-*"],
         "budget_usd": "12.50",
         "per": "day",
+        "students": False,
     }
     answer = house.ask("create", made)
     said = json.loads(answer.body)
@@ -106,6 +107,8 @@ def test_a_key_is_made_and_its_token_shown_once(house: House) -> None:
     assert kept.tags == Tags(team="blue", feature="chat")
     assert kept.models == ("gpt-*",)
     assert kept.created_us == house.now_us
+    assert not kept.students
+    assert said["students"] is False
     assert not kept.admin, "an admin key is made on the machine itself"
     assert kept.quotas == (Quota(Scope.KEY, "*", Unit.COST, Window.DAY, 12 * PICO + PICO // 2),)
     checked = KeyRing(house.access.keys()).check(said["token"], house.now_us)
@@ -158,6 +161,7 @@ def test_a_key_that_is_not_there_cannot_be_revoked(house: House, key_id: str) ->
         {"name": "x", "admin": True},
         {"name": "x", "quotas": []},
         {"name": "x", "models": "gpt-*"},
+        {"name": "x", "students": "no"},
         {"name": "x", "models": [7]},
         {"name": "x", "models": ["re:("]},
         {"name": "x", "team": ["red"]},
@@ -184,7 +188,9 @@ ODD = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-FIELDS = st.sampled_from(["name", "team", "customer", "feature", "models", "budget_usd", "per"])
+FIELDS = st.sampled_from(
+    ["name", "team", "customer", "feature", "models", "budget_usd", "per", "students"]
+)
 
 
 @given(st.dictionaries(FIELDS, ODD, max_size=5))

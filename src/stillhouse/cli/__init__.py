@@ -21,12 +21,24 @@ VERBS = {
     "tasks": ("tasks_verb", "The narrow tasks that repeat in the traffic."),
     "distil": ("distil_verb", "A student with a certificate, or a refusal with its reason."),
     "replay": ("replay_verb", "Recorded traffic through the certified student."),
+    "promote": ("steering_verbs:promote", "Let a certified student answer."),
+    "pause": ("steering_verbs:pause", "Let the teacher answer for a while."),
+    "resume": ("steering_verbs:resume", "Let a paused student answer again."),
+    "rollback": ("steering_verbs:rollback", "Take a student out of service."),
+    "retire": ("steering_verbs:retire", "End a version for good."),
+    "certificates": (
+        "certificates_verb",
+        "What students were promised to do, and whether it holds.",
+    ),
     "plan": ("plan_verb", "Does distilling pay, and what would change the answer."),
     "report": ("report_verb", "One page with pictures, to look at and to send."),
     "demo": ("demo_verb", "The whole loop on the bundled workload, offline."),
     "completion": ("completion_verb", "The script that completes verbs and options in a shell."),
 }
-"""Each verb's file and short help; kept here so that `--help` loads none of the files."""
+"""Each verb's file, with its name there if that is not `verb`, and short help.
+
+Kept here so that `--help` loads none of the files.
+"""
 
 
 class Verbs(click.Group):
@@ -40,8 +52,9 @@ class Verbs(click.Group):
         """One verb."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"stillhouse.cli.{VERBS[cmd_name][0]}")
-        command: click.Command = module.verb
+        module, _, name = VERBS[cmd_name][0].partition(":")
+        found = import_module(f"stillhouse.cli.{module}")
+        command: click.Command = getattr(found, name or "verb")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

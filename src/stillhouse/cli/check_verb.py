@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from stillhouse import wiring
 from stillhouse.cli.configured import configured, with_place
+from stillhouse.cli.keys_verb import limit_text
 from stillhouse.cli.terminal import as_json, console, print_json, table
 from stillhouse.core.calls import UpstreamCall
 from stillhouse.core.catalogue import Route, Upstream
@@ -20,7 +23,7 @@ from stillhouse.core.quotas import Unit
 from stillhouse.ledger.book import PriceBook
 from stillhouse.providers.http import HttpProvider
 from stillhouse.settings.addresses import is_loopback
-from stillhouse.settings.nouns import Durability, Settings
+from stillhouse.settings.nouns import Durability, Hand, OnAlarm, Settings, Students
 from stillhouse.settings.starting import database_of, find_settings
 from stillhouse.wiring.upstreams import free_hosts, open_providers
 
@@ -62,6 +65,7 @@ def verb(
                 "upstreams": upstreams,
                 "models": models,
                 "budgets": [quota.quota_id for quota in settings.quotas],
+                "students": students_facts(settings.students),
                 "warnings": warned,
             }
         )
@@ -133,6 +137,47 @@ def model_facts(route: Route, settings: Settings, book: PriceBook) -> dict[str, 
     }
 
 
+def students_facts(students: Students) -> dict[str, Any]:
+    """What students may do, and where notices go; tasks with terms of their own as well."""
+    tasks = {
+        name: asdict(students.terms(name)) | {"enabled": students.may_serve(name)}
+        for name in students.tasks
+    }
+    return {
+        "enabled": students.enabled,
+        **asdict(students.terms("")),
+        "retrain": students.retrain,
+        "shadow_budget": [limit_text(quota) for quota in students.shadow_budget],
+        "webhook_host": urlsplit(students.webhook_url).hostname or "",
+        "tasks": tasks,
+    }
+
+
+def students_sentence(students: Students) -> str:
+    """The same in words.
+
+    >>> students_sentence(Students(enabled=False))
+    'Students: none may answer'
+    """
+    if not students.enabled:
+        return "Students: none may answer"
+    by = "the gate promotes" if students.promote is Hand.AUTO else "a person promotes"
+    caps = ", ".join(limit_text(quota) for quota in students.shadow_budget)
+    audits = f"{100 * students.shadow_share:g}% are audited" + (
+        f" (at most {caps})" if caps else ""
+    )
+    alarm = "a stricter threshold, once" if students.on_alarm is OnAlarm.RAISE else "the teacher"
+    said = f"Students: {by}, {audits}, after an alarm {alarm}"
+    if students.bridge:
+        said += ", uncertified answers while teachers fail"
+    if students.retrain is Hand.AUTO:
+        said += ", distilled again by themselves"
+    if students.webhook_url:
+        said += f"; notices go to {urlsplit(students.webhook_url).hostname}"
+    own = [f"{name} (off)" if not students.may_serve(name) else name for name in students.tasks]
+    return said + (f"; terms of their own: {', '.join(own)}" if own else "")
+
+
 def warnings(
     settings: Settings, env: Mapping[str, str], models: list[dict[str, Any]]
 ) -> Iterator[str]:
@@ -151,6 +196,11 @@ def warnings(
             if not place["priced"]:
                 fate = "refused under a budget" if capped else "booked as unpriced"
                 yield f"model {model['name']}: no price of {place['model']} is known; {fate}"
+    students = settings.students
+    if students.enabled and students.webhook_url and not students.webhook_secret_env:
+        yield "students: notices are not signed; name a secret in webhook_secret_env"
+    if students.webhook_secret_env and not env.get(students.webhook_secret_env):
+        yield f"students: {students.webhook_secret_env} is not set; put the secret there"
     if settings.journal.durability is Durability.PROCESS:
         yield "journal: a power cut may lose what the last half minute wrote"
     if not is_loopback(settings.server.host) and settings.server.insecure_open:
@@ -217,6 +267,7 @@ def _show(
     if settings.quotas:
         caps = ", ".join(quota.quota_id for quota in settings.quotas)
         out.print(f"\nBudgets: {caps}", markup=False)
+    out.print(f"\n{students_sentence(settings.students)}", markup=False)
     for warning in warned:
         out.print(f"\nWarning: {warning}", markup=False)
 

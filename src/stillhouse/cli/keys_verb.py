@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from stillhouse.core.money import PICO
 from stillhouse.core.quotas import Quota, Scope, Unit, VirtualKey, Window
 from stillhouse.core.traffic import Tags
 from stillhouse.gateway.keys import make_key
-from stillhouse.settings.kinds import KindError, read_money
+from stillhouse.settings.kinds import KindError, read_cap
 from stillhouse.wiring.books import access_of
 
 SECOND_US = 10**6
@@ -55,6 +56,7 @@ def verb() -> None:
 @click.option("--tpm", type=click.IntRange(1), help="Tokens per minute.")
 @click.option("--concurrent", type=click.IntRange(1), help="Calls at the same time.")
 @click.option("--expires", metavar="WHEN", help="After 12h, 30d, 8w, or on a day: 2027-01-31.")
+@click.option("--no-students", is_flag=True, help="The teacher answers its calls, always.")
 @click.option("--admin", is_flag=True, help="It may also manage the endpoint.")
 @configured
 @as_json
@@ -72,6 +74,7 @@ def create(
     tpm: int | None,
     concurrent: int | None,
     expires: str | None,
+    no_students: bool,
     admin: bool,
     config: Path | None,
     place: str | None,
@@ -96,6 +99,7 @@ def create(
         ),
         admin=admin,
         expires_us=None if expires is None else instant_of(expires, now_us),
+        students=not no_students,
     )
     with access_of(books_place(ctx, config, place)) as access:
         there = access.keys()
@@ -131,7 +135,9 @@ def list_keys(
         heads = ["Name", "Id", "State", "Books under", "Models", "Limits", "Expires"]
         rows = [
             [
-                printable(key["name"]) + (" (admin)" if key["admin"] else ""),
+                printable(key["name"])
+                + (" (admin)" if key["admin"] else "")
+                + ("" if key["students"] else " (no students)"),
                 key["id"],
                 key["state"],
                 printable(", ".join(f"{k} {v}" for k, v in key["tags"].items())) or "–",
@@ -173,6 +179,7 @@ def key_facts(key: VirtualKey, now_us: int) -> dict[str, Any]:
         "models": list(key.models),
         "limits": [limit_text(quota) for quota in key.quotas],
         "admin": key.admin,
+        "students": key.students,
         "created": _day(key.created_us),
         "expires": None if key.expires_us is None else _day(key.expires_us),
     }
@@ -207,15 +214,10 @@ def budget_of(text: str, soft: bool = False) -> Quota:
     >>> budget_of("0.25/day").limit
     250000000000
     """
-    amount, _, window = text.partition("/")
-    windows = [one.value for one in Window if one is not Window.NOW]
-    if window not in windows:
-        raise CallerError(f"the budget {text!r} has no window; write USD/{'|'.join(windows)}")
     try:
-        pico = read_money(amount.removeprefix("$"))
+        return replace(read_cap(text), soft=soft)
     except KindError as wrong:
-        raise CallerError(f"the budget {text!r} is no amount; write it as 10.50/month") from wrong
-    return Quota(Scope.KEY, "*", Unit.COST, Window(window), pico, soft)
+        raise CallerError(f"the budget {text!r} {wrong}") from wrong
 
 
 def instant_of(text: str, now_us: int) -> int:

@@ -17,7 +17,7 @@ from stillhouse.gateway.http import Answer, Question, RefusedError
 from stillhouse.gateway.keys import make_key
 
 _TEXT_FIELDS = ("team", "customer", "feature")
-_KNOWN = frozenset(("name", "models", "budget_usd", "per", *_TEXT_FIELDS))
+_KNOWN = frozenset(("name", "models", "budget_usd", "per", "students", *_TEXT_FIELDS))
 _LONGEST = 128
 AMOUNT = r"^[0-9]{1,6}(\.[0-9]{1,12})?$"
 """Dollars as text: below a million, so that sums of picodollars have room."""
@@ -107,15 +107,21 @@ class Admin:
         return Answer.of({"by": by, "rows": rows})
 
     def _check(self, asked: Question) -> None:
-        visitor = self._door.enter(asked.headers)
-        if visitor is None:
-            raise RefusedError(401, "the key is missing, unknown, expired or revoked")
-        if not visitor.key.admin:
-            raise RefusedError(
-                403,
-                "the admin API wants an admin key; make one on the machine itself: "
-                "stillhouse keys create NAME --admin",
-            )
+        admitted(self._door, asked)
+
+
+def admitted(door: Door, asked: Question) -> VirtualKey:
+    """The admin key that a request comes with; RefusedError where it has none."""
+    visitor = door.enter(asked.headers)
+    if visitor is None:
+        raise RefusedError(401, "the key is missing, unknown, expired or revoked")
+    if not visitor.key.admin:
+        raise RefusedError(
+            403,
+            "the admin API wants an admin key; make one on the machine itself: "
+            "stillhouse keys create NAME --admin",
+        )
+    return visitor.key
 
 
 def shown(key: VirtualKey) -> dict[str, Any]:
@@ -129,6 +135,7 @@ def shown(key: VirtualKey) -> dict[str, Any]:
         "models": list(key.models),
         "quotas": [quota.quota_id for quota in key.quotas],
         "admin": key.admin,
+        "students": key.students,
         "created_us": key.created_us,
         "expires_us": key.expires_us,
         "revoked_us": key.revoked_us,
@@ -148,9 +155,16 @@ def _made(content: Mapping[str, Any], now_us: int) -> tuple[VirtualKey, str]:
     models = [] if models is None else models
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise CallerError("models is no list of patterns, as ['gpt-*']")
-    tags = Tags(**{field: _text(content, field) for field in _TEXT_FIELDS})
+    students = content.get("students")
+    if not isinstance(students, bool | None):
+        raise CallerError("students is neither true nor false")
     return make_key(
-        name, created_us=now_us, tags=tags, models=tuple(models), quotas=tuple(_quotas(content))
+        name,
+        created_us=now_us,
+        tags=Tags(**{field: _text(content, field) for field in _TEXT_FIELDS}),
+        models=tuple(models),
+        quotas=tuple(_quotas(content)),
+        students=students is not False,
     )
 
 

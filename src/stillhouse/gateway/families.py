@@ -12,6 +12,7 @@ import msgspec
 from stillhouse import __version__
 from stillhouse.core.money import PICO
 from stillhouse.gateway.exposition import Family, Histogram, Labels
+from stillhouse.gateway.student_families import StudentRow, student_families
 from stillhouse.routing.health import BreakerState, Health
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -77,6 +78,7 @@ class Snapshot(msgspec.Struct):
     calls: list[Call]
     refusals: dict[str, int]
     gauges: list[Gauge]
+    students: list[StudentRow] = []
 
 
 _Amounts = dict[Labels, int]
@@ -92,6 +94,7 @@ def families(snapshots: Iterable[Snapshot], shared: Iterable[Gauge] = ()) -> lis
         *_of_money(rows),
         _of_refusals(taken),
         *_of_calls([call for snapshot in taken for call in snapshot.calls]),
+        *student_families(row for snapshot in taken for row in snapshot.students),
         *_of_gauges([*(gauge for snapshot in taken for gauge in snapshot.gauges), *shared]),
         Family("stillhouse_build", "gauge", "Version.", {(("version", __version__),): 1}),
     ]

@@ -54,6 +54,7 @@ def make_key(
     quotas: tuple[Quota, ...] = (),
     admin: bool = False,
     expires_us: int | None = None,
+    students: bool = True,
     draw: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[VirtualKey, str]:
     """Make a key and its token; the token is in nothing that is kept, so show it now or never.
@@ -76,6 +77,7 @@ def make_key(
         admin,
         created_us,
         expires_us,
+        students=students,
     )
     return key, token
 

@@ -28,6 +28,7 @@ from stillhouse.gateway.families import (
     families,
     process,
 )
+from stillhouse.gateway.student_families import StudentCounts
 
 OTHER = "other"
 MOST_NAMES = 256
@@ -59,6 +60,7 @@ class Metrics:
         self._rows: dict[tuple[str, str, int, str], Row] = {}
         self._calls: dict[tuple[str, str, str, str, int], Call] = {}
         self._refusals: dict[str, int] = {}
+        self._students = StudentCounts()
         self._gauges: list[tuple[str, str, Callable[[], Reading], bool]] = []
         self._folder, self._clock = folder, clock
         self._worker = f"{os.getpid()}-{time.time_ns():x}"
@@ -101,6 +103,7 @@ class Metrics:
             self._refusals[done.refused_by] = self._refusals.get(done.refused_by, 0) + 1
         if done.cost_pico is None:
             row.unpriced += 1
+        self._students.done(done)
         for entry in done.attempts:
             attempt = entry.attempt
             status = entry.status
@@ -174,6 +177,7 @@ class Metrics:
             list(self._calls.values()),
             self._refusals,
             [*self._read(shared=False), *process(worker)],
+            self._students.rows,
         )
 
     def _read(self, *, shared: bool) -> Iterable[Gauge]:

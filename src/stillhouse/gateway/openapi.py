@@ -11,6 +11,7 @@ from typing import Any
 from stillhouse import __version__
 from stillhouse.gateway.admin import AMOUNT, GROUPINGS, WINDOWS
 from stillhouse.gateway.http import Answer, Question
+from stillhouse.gateway.openapi_students import steering_paths
 
 Schema = dict[str, Any]
 
@@ -125,6 +126,7 @@ _NEW_KEY: Schema = {
         "models": {"type": ["array", "null"], "items": _TEXT, "description": "As `gpt-*`."},
         "budget_usd": {"type": ["string", "null"], "pattern": AMOUNT},
         "per": {"enum": [*WINDOWS, None]},
+        "students": {"type": ["boolean", "null"], "description": "May students answer its calls?"},
     },
     "required": ["name"],
     "additionalProperties": False,
@@ -135,6 +137,7 @@ _KEY = _object(
         "models": {"type": "array", "items": _TEXT},
         "quotas": {"type": "array", "items": _TEXT},
         "admin": {"type": "boolean"},
+        "students": {"type": "boolean"},
         "created_us": {"type": "integer"},
         "expires_us": _AT,
         "revoked_us": _AT,
@@ -315,7 +318,7 @@ def _admin_paths() -> Schema:
     by_parameter = {"name": "by", "in": "query", "required": False, "schema": by}
     revoked = _object({"key_id": _TEXT, "revoked": {"const": True}}, "key_id", "revoked")
     made = {**_KEY, "required": [*_KEY["required"], "token"]}
-    return {
+    return steering_paths(_own, _ADMIN, _in_path("task")) | {
         "/admin/keys": {
             "get": _own("Virtual keys, without their tokens", _rows("keys", _KEY), failures=_ADMIN),
             "post": _own("Make a virtual key", made, failures=_ADMIN, body=_NEW_KEY, status="201"),

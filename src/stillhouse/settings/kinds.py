@@ -9,11 +9,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from stillhouse.core.money import PICO, Paid
+from stillhouse.core.quotas import Quota, Scope, Unit, Window
 from stillhouse.settings.complaints import looks_secret
 
 LARGEST_PICO = 4_000_000 * PICO
 """Counters are 64-bit numbers of which two must add up."""
 
+_WINDOWS = tuple(one.value for one in Window if one is not Window.NOW)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _SIZES = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -107,6 +109,38 @@ def read_money(value: object) -> int:
     return pico
 
 
+def read_cap(value: object) -> Quota:
+    """A cap on the dollars of a key in a window, as `10/month`; KindError where it is none.
+
+    >>> read_cap("0.25/day").limit
+    250000000000
+    """
+    if not isinstance(value, str):
+        raise KindError
+    amount, _, window = value.partition("/")
+    if window not in _WINDOWS:
+        raise KindError(f"has no window; write USD/{'|'.join(_WINDOWS)}")
+    try:
+        pico = read_money(amount.removeprefix("$"))
+    except KindError as wrong:
+        raise KindError("is no amount; write it as 10.50/month") from wrong
+    return Quota(Scope.KEY, "*", Unit.COST, Window(window), pico)
+
+
+def _caps(value: object) -> tuple[Quota, ...]:
+    if not isinstance(value, list):
+        raise KindError
+    found: dict[Window, Quota] = {}
+    for one in value:
+        try:
+            cap = read_cap(one)
+        except KindError as wrong:
+            raise KindError(f"has {one!r}, which {wrong}" if str(wrong) else "") from wrong
+        if found.setdefault(cap.window, cap) is not cap:
+            raise KindError(f"has two caps per {cap.window}; keep one of the two")
+    return tuple(found.values())
+
+
 def _headers(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise KindError
@@ -135,6 +169,7 @@ FLAG = Kind("true or false", _flag)
 ENV_NAME = Kind("the name of an environment variable", _env_name)
 SIZE = Kind('bytes: a whole number, or text such as "32 MiB"', _size)
 MONEY = Kind('dollars as decimal text, such as "100.50"', read_money)
+CAPS = Kind('a list of caps in dollars, such as ["5/day", "100/month"]', _caps)
 HEADERS = Kind("a table of names and texts", _headers)
 TABLE = Kind("a table", _table)
 ANY = Kind("a list", lambda value: value)

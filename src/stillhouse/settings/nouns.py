@@ -5,11 +5,14 @@ No secret stands here: keys are named by the environment variables that hold the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from stillhouse.core.catalogue import Catalogue, Recorded
+from stillhouse.core.learning import Target
 from stillhouse.core.quotas import Quota
+from stillhouse.core.serving import Terms
 
 
 class Durability(StrEnum):
@@ -134,6 +137,95 @@ class Logging:
     file: str = ""
 
 
+class Hand(StrEnum):
+    """Who does something: a person, by a command, or the endpoint by itself."""
+
+    MANUAL = "manual"
+    AUTO = "auto"
+
+
+class OnAlarm(StrEnum):
+    """What becomes of a student whose audits disagree too often."""
+
+    RAISE = "raise"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStudents:
+    """What one task has otherwise than the rest; None where it has it like them."""
+
+    enabled: bool | None = None
+    shadow_share: float | None = None
+    promote: Hand | None = None
+    bridge: bool | None = None
+    run_length: float | None = None
+    on_alarm: OnAlarm | None = None
+    canary_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Students:
+    """What students may do, and who is told of it.
+
+    `shadow_budget` caps the teacher's calls that are made for audits alone, as a virtual key's own
+    quotas would (see core.serving.SHADOW_KEY); quotas of everybody count them as well.
+    `webhook_secret_env` names the environment variable with the secret that notices are signed by.
+
+    >>> students = Students(tasks={"intent": TaskStudents(shadow_share=0.2)})
+    >>> students.terms("intent").shadow_share, students.terms("spam").shadow_share
+    (0.2, 0.05)
+    """
+
+    enabled: bool = True
+    shadow_share: float = 0.05
+    promote: Hand = Hand.MANUAL
+    bridge: bool = False
+    run_length: float = 5000.0
+    deadline_ms: float = 250.0
+    on_alarm: OnAlarm = OnAlarm.RAISE
+    canary_share: float = 1.0
+    retrain: Hand = Hand.MANUAL
+    retrain_rows: int = 2000
+    first_rows: int = 1000
+    max_risk: float = 0.05
+    confidence: float = 0.95
+    shadow_budget: tuple[Quota, ...] = ()
+    webhook_url: str = ""
+    webhook_secret_env: str = ""
+    webhook_allow_private: bool = False
+    tasks: Mapping[str, TaskStudents] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        """What automatic distilling aims at."""
+        return Target(self.max_risk, self.confidence)
+
+    def terms(self, task: str) -> Terms:
+        """How a task's student is used."""
+        said = self._said(task)
+        return Terms(
+            shadow_share=said.shadow_share,
+            auto_promote=said.promote is Hand.AUTO,
+            bridge=said.bridge,
+            run_length=said.run_length,
+            deadline_seconds=said.deadline_ms / 1000,
+            on_alarm=said.on_alarm,
+            canary_share=said.canary_share,
+        )
+
+    def may_serve(self, task: str) -> bool:
+        """Whether a student of this task may be asked at all."""
+        return self.enabled and self._said(task).enabled
+
+    def _said(self, task: str) -> Students:
+        own = self.tasks.get(task)
+        if own is None:
+            return self
+        said = {one.name: getattr(own, one.name) for one in fields(own)}
+        return replace(self, **{name: v for name, v in said.items() if v is not None})
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration; `source` is the file it came from, or says that there was none."""
@@ -149,3 +241,4 @@ class Settings:
     logging: Logging = Logging()
     quotas: tuple[Quota, ...] = ()
     source: str = ""
+    students: Students = Students()

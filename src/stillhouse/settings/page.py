@@ -12,7 +12,14 @@ from typing import Any
 from stillhouse.core.catalogue import Deployment, Route, Timeouts, Upstream
 from stillhouse.settings.kinds import SIZE, Field
 from stillhouse.settings.presets import PRESETS
-from stillhouse.settings.tables import BUDGET, DEPLOYMENT, MODEL, SECTIONS, UPSTREAM
+from stillhouse.settings.tables import (
+    BUDGET,
+    DEPLOYMENT,
+    MODEL,
+    SECTIONS,
+    STUDENTS_TASK,
+    UPSTREAM,
+)
 
 HEAD = """\
 # The configuration file
@@ -67,6 +74,8 @@ def configuration_page() -> str:
     for name, section in SECTIONS.items():
         rows = _rows(section.fields, section.noun)
         parts.append(_section(f"`[{name}]`", section.promise, rows))
+        if name == "students":
+            parts.append(_of_task())
     upstream = _rows(UPSTREAM, Upstream, Timeouts)
     parts += [
         _section("`[upstreams.NAME]`", "Places that serve models.", upstream),
@@ -87,6 +96,16 @@ def configuration_page() -> str:
         ),
     ]
     return "\n".join(parts)
+
+
+def _of_task() -> str:
+    usual = (field._replace(default="`[students]`") for field in STUDENTS_TASK)
+    return _section(
+        '`[students.tasks."NAME"]`',
+        "What one task has otherwise, by the name that `stillhouse tasks` gives it.",
+        _rows(list(usual)),
+        level="###",
+    )
 
 
 def _section(title: str, promise: str, rows: Iterator[str], level: str = "##") -> str:

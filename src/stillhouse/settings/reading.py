@@ -28,6 +28,7 @@ from stillhouse.settings.budgets import read_budgets
 from stillhouse.settings.complaints import At, Complaints, nearest, shown
 from stillhouse.settings.models import read_models
 from stillhouse.settings.nouns import Recording, Settings
+from stillhouse.settings.students import read_students
 from stillhouse.settings.tables import SECTIONS, TABLES, read_table
 from stillhouse.settings.upstreams import read_upstreams
 
@@ -59,6 +60,7 @@ def parse_settings(text: str, env: Mapping[str, str], source: str) -> Settings:
     for name in content.keys() - set(TABLES):
         complaints.say((name,), f"is not known{nearest(name, TABLES)}")
     made = {section.into: _section(name, content, complaints) for name, section in SECTIONS.items()}
+    made["students"] = read_students(made["students"], complaints)
     recording: Recording = made["recording"]
     upstreams = read_upstreams(content.get("upstreams", {}), env, complaints)
     usual = Route("*", (), recorded=recording.default)

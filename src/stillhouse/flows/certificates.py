@@ -1,0 +1,269 @@
+"""What every version of every task was promised, how it stands, and what it has shown since."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stillhouse.core.learning import Certificate, Refusal
+from stillhouse.core.serving import Charter, Evidence, PolicyEvent, Promise, Standing, Terms
+from stillhouse.flows.judging import Judge
+from stillhouse.flows.steering import Version
+from stillhouse.routing import lifecycle
+
+
+class Figures(Protocol):
+    """What a version did so far."""
+
+    @property
+    def version(self) -> int:
+        """Whose figures these are."""
+        ...
+
+    @property
+    def consulted(self) -> int:
+        """Requests that it was asked about."""
+        ...
+
+    @property
+    def accepted(self) -> int:
+        """Requests that it answered."""
+        ...
+
+    @property
+    def shadows_waiting(self) -> int:
+        """Audits that are still to be asked."""
+        ...
+
+    @property
+    def avoided_pico(self) -> int:
+        """What its answers would have cost."""
+        ...
+
+    @property
+    def shadow_pico(self) -> int:
+        """What its audits cost."""
+        ...
+
+
+class HoldingBooks(Protocol):
+    """What is read."""
+
+    def policy_events(self, task: str = "") -> Iterator[PolicyEvent]:
+        """Every change of who answers, oldest first."""
+        ...
+
+    def charters(self) -> tuple[Charter, ...]:
+        """The charters of all versions."""
+        ...
+
+    def versions(self, task: str) -> Sequence[Version]:
+        """Every version of a task with its newest verdict."""
+        ...
+
+    def evidence(self, task: str, version: int, after: int = 0) -> Iterator[Evidence]:
+        """A version's audited rows in the order of their stream."""
+        ...
+
+    def serving_figures(self, task: str) -> Sequence[Figures]:
+        """What the versions of a task did so far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One version: what was promised of it, how it stands, and what it has shown.
+
+    `rows` are those of its evidence; of them `audited` were answers that callers were given, and
+    `agreed` of these were the teacher's too. `alarm_share` is how far the watch on drift is on its
+    way to an alarm: 1 is one; None while it serves nobody. `rows` is None where the evidence was
+    not read. `standing` is None before it was put anywhere.
+    """
+
+    charter: Charter
+    verdict: Certificate | Refusal | None
+    standing: Standing | None
+    promise: Promise
+    rows: int | None = None
+    audited: int = 0
+    agreed: int = 0
+    alarm_share: float | None = None
+    figures: Figures | None = None
+    events: tuple[PolicyEvent, ...] = field(default=(), repr=False)
+
+    @property
+    def accept_rate(self) -> float | None:
+        """Share of the requests it was asked about that it answered; None where it was not."""
+        figures = self.figures
+        return figures.accepted / figures.consulted if figures and figures.consulted else None
+
+
+def holdings(
+    books: HoldingBooks,
+    terms_of: Callable[[str], Terms],
+    task: str = "",
+    *,
+    evidence: bool = True,
+) -> list[Holding]:
+    """Every version with a charter, by task and version; those of one task where it is named.
+
+    Without `evidence` the audited rows are not read, of which there may be many.
+    """
+    charters = [one for one in books.charters() if not task or one.task == task]
+    found = []
+    for name in dict.fromkeys(one.task for one in charters):
+        events = list(books.policy_events(name))
+        stood = lifecycle.standings(events)
+        verdicts = {one.version: one.verdict for one in books.versions(name)}
+        figures = {one.version: one for one in books.serving_figures(name)}
+        for charter in charters:
+            if charter.task == name:
+                version = charter.version
+                found.append(
+                    _holding(
+                        charter,
+                        list(books.evidence(name, version)) if evidence else None,
+                        stood.get(version),
+                        verdicts.get(version),
+                        figures.get(version),
+                        [one for one in events if one.version == version],
+                        terms_of(name),
+                    )
+                )
+    return found
+
+
+def _holding(
+    charter: Charter,
+    evidence: Sequence[Evidence] | None,
+    standing: Standing | None,
+    verdict: Certificate | Refusal | None,
+    figures: Figures | None,
+    events: Iterable[PolicyEvent],
+    terms: Terms,
+) -> Holding:
+    served = [row for row in evidence or () if row.served]
+    alarm_share = None
+    if evidence is not None and standing is not None and standing.threshold is not None:
+        judge = Judge(charter, standing, terms)
+        judge.take(evidence)
+        alarm_share = judge.level
+    return Holding(
+        charter=charter,
+        verdict=verdict,
+        standing=standing,
+        promise=promise(charter),
+        rows=None if evidence is None else len(evidence),
+        audited=len(served),
+        agreed=sum(not row.disagrees for row in served),
+        alarm_share=alarm_share,
+        figures=figures,
+        events=tuple(events),
+    )
+
+
+def promise(charter: Charter) -> Promise:
+    """What was promised of a version, and what is left of its task's error budget after it.
+
+    Version v spends delta * 6 / (pi^2 v^2), whether it was certified or refused: all sum to delta.
+
+    >>> said = promise(_example())
+    >>> round(said.delta, 4), round(said.spent, 4), round(said.left, 4)
+    (0.0076, 0.038, 0.012)
+    """
+    target = charter.target
+    whole = 1 - target.confidence
+    spent = sum(whole * 6 / (math.pi**2 * v**2) for v in range(1, charter.version + 1))
+    return Promise(
+        task=charter.task,
+        version=charter.version,
+        max_risk=target.max_risk,
+        confidence=target.confidence,
+        delta=charter.delta,
+        spent=spent,
+        left=whole - spent,
+    )
+
+
+def expected_false(found: Iterable[Holding]) -> float:
+    """How many of these certificates may be expected to be wrong, at most: their deltas' sum."""
+    return sum(one.charter.delta for one in found)
+
+
+def facts(holding: Holding) -> dict[str, object]:
+    """A version as plain values; amounts of money are exact decimal text."""
+    standing, verdict, promised = holding.standing, holding.verdict, holding.promise
+    certificate = verdict if isinstance(verdict, Certificate) else None
+    said: dict[str, object] = {
+        "task": promised.task,
+        "version": promised.version,
+        "mode": None if standing is None else standing.mode.value,
+        "threshold": None if standing is None else standing.threshold,
+        "share": None if standing is None else standing.share,
+        "keys": [] if standing is None else list(standing.keys),
+        "max_risk": promised.max_risk,
+        "confidence": promised.confidence,
+        "delta": promised.delta,
+        "budget_left": promised.left,
+        "calibration_rows": None if certificate is None else certificate.n_calibration,
+        "refusal": verdict.sentence if isinstance(verdict, Refusal) else None,
+        "accept_rate": holding.accept_rate,
+    }
+    if holding.rows is not None:
+        said |= {
+            "evidence_rows": holding.rows,
+            "audited": holding.audited,
+            "agreed": holding.agreed,
+            "alarm_share": holding.alarm_share,
+        }
+    return {**said, **_money(holding.figures)}
+
+
+def _money(figures: Figures | None) -> Mapping[str, object]:
+    if figures is None:
+        return {"consulted": 0, "accepted": 0, "shadows_waiting": 0} | dict.fromkeys(
+            ("avoided_usd", "shadow_usd"), "0"
+        )
+    return {
+        "consulted": figures.consulted,
+        "accepted": figures.accepted,
+        "shadows_waiting": figures.shadows_waiting,
+        "avoided_usd": dollars_text(figures.avoided_pico),
+        "shadow_usd": dollars_text(figures.shadow_pico),
+    }
+
+
+def dollars_text(pico: int) -> str:
+    """Dollars exactly.
+
+    >>> dollars_text(1_500_000_000_000), dollars_text(0)
+    ('1.5', '0')
+    """
+    whole, rest = divmod(pico, 10**12)
+    return f"{whole}.{rest:012}".rstrip("0").rstrip(".")
+
+
+def event_facts(event: PolicyEvent) -> dict[str, object]:
+    """A change as plain values."""
+    return {
+        "number": event.number,
+        "task": event.task,
+        "version": event.version,
+        "event": event.event,
+        "why": event.why,
+        "who": event.who,
+        "at_us": event.at_us,
+        "detail": dict(event.detail),
+    }
+
+
+def _example() -> Charter:
+    from stillhouse.core.learning import AnswerShape, Target
+
+    none: tuple[str, ...] = ()
+    return Charter(
+        "desk", 2, "", "", AnswerShape.LABELS, {}, (), 0, Target(), 0.05 * 6 / (math.pi**2 * 4),
+        "", none, none, none,
+    )  # fmt: skip
