@@ -17,18 +17,23 @@ import pytest
 from stillhouse.core.calls import Done, Ended, Entry, Fate, Headers, Started, UpstreamCall
 from stillhouse.core.catalogue import Catalogue, Deployment, Route, Upstream, Wire
 from stillhouse.core.errors import StoreError, UpstreamError
+from stillhouse.core.learning import AnswerShape, Prediction, Target
 from stillhouse.core.money import Paid
 from stillhouse.core.quotas import Denied, Hold, Need
+from stillhouse.core.serving import Answered, Charter, InputRange, Mode, Serving, Standing, Terms
 from stillhouse.core.traffic import Completion, Tags, Usage
 from stillhouse.dialects.peek import peek
 from stillhouse.dialects.render import render_body, render_stream
+from stillhouse.distillation.recognition import Recogniser
 from stillhouse.flows.answer import answer
+from stillhouse.flows.consulting import Staff
 from stillhouse.flows.house import Asked, House, Keeper
 from stillhouse.gateway.cache import Cache
 from stillhouse.ledger.book import PriceBook
 from stillhouse.ledger.prices import Price
 from stillhouse.routing.health import Health
 from stillhouse.store.journal_frames import Kind, framed
+from stillhouse.wiring.upstreams import read_request
 
 NOW_US = 1_795_000_000_000_000
 EXCHANGE = "0123456789ab" + "c" * 20
@@ -260,6 +265,11 @@ class ScriptedDesk:
         self._notes.append(f"settled {cost_pico}")
         self.settled.append((hold.counters[0], cost_pico, tokens))
 
+    def release(self, hold: Hold) -> None:
+        assert hold.counters in self.open, f"{hold} is freed twice, or was never given"
+        del self.open[hold.counters]
+        self._notes.append("released")
+
 
 class Reader:
     """A caller: notes what it is given, and leaves when a script says so."""
@@ -475,6 +485,89 @@ def check_books(entries: Iterable[Entry], desk: ScriptedDesk) -> None:
         if charge.billed is not None
     )
     assert sum(cost for _, cost, _ in desk.settled) == costs
+
+
+class ScriptedStudents:
+    """Says the same of every text; None for one that is late. Remembers whom it was asked about."""
+
+    def __init__(self) -> None:
+        self.says: Answered | None = Answered(Prediction("cards", 0.97))
+        self.asked: list[tuple[str, str, bool]] = []
+
+    async def ask(
+        self, student: str, text: str, deadline_seconds: float, *, odds: bool = False
+    ) -> Answered | None:
+        self.asked.append((student, text, odds))
+        await asyncio.sleep(0)
+        return self.says
+
+    async def ask_many(self, student: str, texts: Sequence[str]) -> list[Answered] | None:
+        raise AssertionError("live requests are asked about one by one")
+
+
+TASK = "desk"
+ANSWERS = {"cards": "Cards", "loans": "Loans"}
+SORT = "Sort the mail.\n- cards\n- loans"
+CONTENT = [{"role": "system", "content": SORT}, {"role": "user", "content": "My card is gone."}]
+
+
+class Employed:
+    """A student at work on a stage: its task is that of requests tagged `desk`.
+
+    `charter`, `standing` and `terms` may be changed before each request.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.students = ScriptedStudents()
+        self.recogniser = Recogniser({}, {TASK: []}, [])
+        self.charter = Charter(
+            TASK, 3, "d" * 32, "lexical", AnswerShape.LABELS, ANSWERS, (0.9,), 100, Target(), 0.05,
+            "r", (), ("m",), ("m",), InputRange(100, ("latin",)),
+        )  # fmt: skip
+        self.standing = Standing(TASK, 3, Mode.SERVING, 0.9)
+        self.terms = Terms(shadow_share=0.5)
+        self.hire()
+
+    def hire(self) -> Staff:
+        """Put the student to work as things stand now."""
+        if not self.charter.prompts:
+            self.learn(self.asked())
+        serving = Serving(self.charter, self.standing, self.terms)
+        known = [(self.recogniser, frozenset((TASK,)))]
+        staff = Staff({TASK: serving}, known, self.students, read_request, b"coin", b"canary")
+        self.stage.house.staff = staff
+        return staff
+
+    def learn(self, asked: Asked) -> None:
+        """Let the charter know the prompt of a request."""
+        found = self.recogniser.find(read_request(asked.body, asked.ask.wire), TASK)
+        assert found is not None
+        prompts = (*self.charter.prompts, found.prompt)
+        self.charter = replace(self.charter, prompts=prompts)
+
+    def asked(self, *deployments: str, **facts: Any) -> Asked:
+        """A request of the task."""
+        body = {"messages": CONTENT, **facts.pop("body", {})}
+        facts.setdefault("tags", Tags(task=TASK))
+        return self.stage.asked(*deployments, body=body, **facts)
+
+    async def answer(self, asked: Asked) -> Done:
+        """Answer as things stand now."""
+        self.hire()
+        return await self.stage.answer(asked)
+
+
+@pytest.fixture
+def employed(stage: Stage) -> Employed:
+    """A student at work on the stage."""
+    return Employed(stage)
+
+
+@pytest.fixture(scope="session")
+def make_employed() -> Callable[[], Employed]:
+    """Makes students at work on stages of their own."""
+    return lambda: Employed(Stage())
 
 
 @pytest.fixture

@@ -26,8 +26,9 @@ import uvloop
 
 from stillhouse.core.calls import Ended, Entry
 from stillhouse.core.quotas import Quota, VirtualKey
-from stillhouse.gateway.connections import Sharing, Terms
+from stillhouse.gateway.connections import Sharing
 from stillhouse.gateway.keys import make_key
+from stillhouse.gateway.terms import Terms
 from stillhouse.gateway.worker import config
 from stillhouse.settings.reading import parse_settings
 from stillhouse.store.journal_reading import JournalFolder

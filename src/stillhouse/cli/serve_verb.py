@@ -10,12 +10,12 @@ import click
 
 from stillhouse.cli.configured import configured, with_place
 from stillhouse.core.errors import ConfigError
-from stillhouse.gateway.connections import Terms
 from stillhouse.gateway.control import Handed
 from stillhouse.gateway.supervisor import Plan, Supervisor, listen
+from stillhouse.gateway.terms import Terms
 from stillhouse.routing.catalogue import names
 from stillhouse.settings.addresses import is_loopback
-from stillhouse.settings.nouns import Settings
+from stillhouse.settings.nouns import Hand, Settings
 from stillhouse.settings.reading import pack
 from stillhouse.settings.starting import (
     database_of,
@@ -29,7 +29,10 @@ from stillhouse.wiring.books import access_of
 
 APP = "stillhouse.wiring.endpoint:app"
 FOLDER = "stillhouse.wiring.folding:fold"
-"""What workers and the folder process run; loaded there, and not by the supervisor."""
+ANSWERING = "stillhouse.wiring.answering:answer"
+WATCHING = "stillhouse.wiring.watching:watch"
+WORKSHOP = "stillhouse.wiring.workshop:work"
+"""What workers and the processes beside them run; loaded there, and not by the supervisor."""
 
 FEW = 8
 USUAL_DATABASE = "stillhouse.db"
@@ -140,7 +143,12 @@ def plan_of(settings: Settings) -> Plan:
         keep_alive_seconds=server.keep_alive_seconds,
         drain_seconds=server.drain_seconds,
     )
-    return Plan(APP, Handed(terms, pack(settings)), server.workers, FOLDER)
+    beside: tuple[tuple[str, str], ...] = ()
+    if settings.students.enabled:
+        beside = (("students", ANSWERING), ("watch", WATCHING))
+        if settings.students.retrain is Hand.AUTO:
+            beside += (("workshop", WORKSHOP),)
+    return Plan(APP, Handed(terms, pack(settings)), server.workers, FOLDER, beside=beside)
 
 
 def refuse_open_door(settings: Settings) -> None:

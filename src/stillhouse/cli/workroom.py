@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import orjson
@@ -16,7 +16,7 @@ from stillhouse.core.learning import Certificate, Policy, Refusal, Task
 from stillhouse.core.traffic import Completion, Tags
 from stillhouse.distillation.answers import normalise_label, read_answer
 from stillhouse.distillation.dataset import Answered, answered_row
-from stillhouse.flows.chartering import gather_facts, names_of
+from stillhouse.flows.chartering import gather_facts, mean_cost, names_of
 from stillhouse.flows.replay import Recorded
 from stillhouse.flows.workbench import Facts
 from stillhouse.settings.reading import USUAL_FILE
@@ -39,11 +39,14 @@ def answered_rows(store: Store, task: str, group_by: str = "") -> list[Answered]
     """The answered requests of a task in time order, with the declared group of each."""
     tags = {e.exchange_id: e.tags for e in store.exchanges(task=task)} if group_by else {}
     return [
-        answered_row(
-            row.exchange_id,
-            row.text,
-            Completion(row.answer, row.tool, row.tool_arguments),
-            getattr(tags.get(row.exchange_id, Tags()), group_by) if group_by else "",
+        replace(
+            answered_row(
+                row.exchange_id,
+                row.text,
+                Completion(row.answer, row.tool, row.tool_arguments),
+                getattr(tags.get(row.exchange_id, Tags()), group_by) if group_by else "",
+            ),
+            audited=bool(row.audits),
         )
         for row in store.task_rows(task)
     ]
@@ -58,9 +61,11 @@ def traffic_facts(store: Store, task: str) -> Facts:
     if not digest:
         return Facts()
     body, catalogue = store.get_artefact(digest), _catalogue_here()
-    return gather_facts(
+    facts = gather_facts(
         task, store.exchanges(task=task), body, digest, partial(names_of, catalogue)
     )
+    cost = mean_cost(row.billed_pico for row in store.task_rows(task))
+    return replace(facts, cost_pico=cost)
 
 
 def _catalogue_here() -> Catalogue:
@@ -70,9 +75,13 @@ def _catalogue_here() -> Catalogue:
 
 
 def recorded_rows(store: Store, task: str, without: frozenset[str]) -> Iterator[Recorded]:
-    """The rows of a task as a replay wants them, less those named."""
+    """The rows of a task as a replay wants them, less those named.
+
+    Where a student had a part in who answered, what was left to the teacher is no fair sample of
+    the traffic: of those rows only the ones that the coin chose are replayed.
+    """
     for row in store.task_rows(task):
-        if row.exchange_id not in without:
+        if row.audits and row.exchange_id not in without:
             said = read_answer(Completion(row.answer, row.tool, row.tool_arguments)).value
             label = normalise_label(said)
             yield Recorded(

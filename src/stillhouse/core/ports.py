@@ -221,6 +221,10 @@ class Desk(Protocol):
         """Put what was used in place of what was reserved, and free the rest."""
         ...
 
+    def release(self, hold: Hold) -> None:
+        """Undo a reservation: what it was for was never done."""
+        ...
+
 
 class Counters(Protocol):
     """The shared counters of quotas, with what each worker has leased from them.

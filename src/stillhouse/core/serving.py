@@ -71,7 +71,8 @@ class Charter:
     `prompts` the digests of its prompts' constant parts. `asked_models` are the names that callers
     asked for, `teachers` the models that answered. `scores` are the student's on rows held out from
     training, sorted: what the watch on inputs compares with. `words` are those it has learnt from.
-    Rows from `since_us` on may calibrate, none before.
+    Rows from `since_us` on may calibrate, none before. `cost_pico` is what the teacher charged for
+    one of the task's answers, on average; 0 where it had no price.
     """
 
     task: str
@@ -92,6 +93,7 @@ class Charter:
     scores: tuple[float, ...] = ()
     words: tuple[str, ...] = ()
     since_us: int = 0
+    cost_pico: int = 0
 
 
 class Mode(StrEnum):
@@ -131,7 +133,9 @@ class Terms:
     `shadow_share` of the requests are audited. `auto_promote` lets the gate promote by itself.
     `bridge` lets the student answer uncertified while the teacher fails. `run_length` is the
     average number of audited answers between false alarms. `deadline_seconds` is how long a student
-    may take. `on_alarm` is `raise` (one level stricter, once; then stop) or `stop`.
+    may take. `on_alarm` is `raise` (one level stricter, once; then stop) or `stop`; `on_inputs`
+    says the same of changed inputs, or `notice`. `other_teacher` says whether a request for another
+    model or by another prompt does `void` the certificate, or is only left to `defer`.
     """
 
     shadow_share: float = 0.05
@@ -142,6 +146,7 @@ class Terms:
     on_alarm: str = "raise"
     canary_share: float = 1.0
     on_inputs: str = "notice"
+    other_teacher: str = "void"
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,8 +274,20 @@ def _expected(odds: Sequence[float]) -> float:
 
 
 def render_answers(
-    asked: Inquiry, odds: Sequence[Odds], *, model: str, usage: Mapping[str, Any] | None
+    asked: Inquiry,
+    odds: Sequence[Odds],
+    *,
+    model: str,
+    usage: Mapping[str, Any] | None,
+    note: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Write the whole answer to a decision request; `usage` is the usage object in its format."""
+    """Write the whole answer to a decision request; `usage` is the usage object in its format.
+
+    A `note` on who answered stands under `stillhouse`.
+    """
     body: dict[str, Any] = {"model": model, "answers": answers(asked, odds)}
-    return msgspec.json.encode(body if usage is None else {**body, "usage": usage})
+    if usage is not None:
+        body["usage"] = usage
+    if note is not None:
+        body["stillhouse"] = note
+    return msgspec.json.encode(body)

@@ -55,19 +55,22 @@ def render_body(
     model: str,
     usage: Usage | None,
     created_s: int,
+    note: Mapping[str, str] | None = None,
 ) -> bytes:
     """Write a whole answer.
 
-    `usage` None leaves the usage out, as an upstream does that counts nothing. For embeddings
-    `answer.text` is a JSON list of vectors, for decisions the JSON of the `answers`. Raises
-    CallerError where that text is something else.
+    `usage` None leaves the usage out, as an upstream does that counts nothing. A `note` on who
+    answered stands where the format has room for it: under `stillhouse`, or in the metadata. For
+    embeddings `answer.text` is a JSON list of vectors, for decisions the JSON of the `answers`.
+    Raises CallerError where that text is something else.
 
     >>> body = render_body(Wire.CHAT, Completion("Yes."), answer_id="1", model="m", usage=None,
     ...                    created_s=0)
     >>> json.loads(body)["choices"][0]["message"]["content"]
     'Yes.'
     """
-    return msgspec.json.encode(_BODIES[wire](answer, answer_id, model, usage, created_s))
+    body = _BODIES[wire](answer, answer_id, model, usage, created_s)
+    return msgspec.json.encode(_noted(body, wire, note))
 
 
 def render_stream(
@@ -78,12 +81,22 @@ def render_stream(
     model: str,
     usage: Usage | None,
     created_s: int,
+    note: Mapping[str, str] | None = None,
 ) -> list[bytes]:
     """Write an answer as a stream, one event per item; text comes in a few pieces.
 
     Raises CallerError for a format that does not stream.
     """
-    return unfold(_BODIES[wire](answer, answer_id, model, usage, created_s), wire)
+    body = _BODIES[wire](answer, answer_id, model, usage, created_s)
+    return unfold(_noted(body, wire, note), wire)
+
+
+def _noted(body: Json, wire: Wire, note: Mapping[str, str] | None) -> Json:
+    if note is None:
+        return body
+    if wire is Wire.RESPONSES:  # knows a place for what others add
+        return {**body, "metadata": {f"stillhouse_{name}": said for name, said in note.items()}}
+    return {**body, "stillhouse": dict(note)}
 
 
 def usage_body(wire: Wire, usage: Usage) -> Json:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from stillhouse.core.calls import Done, Ended, Fate, Headers
 from stillhouse.core.catalogue import Deployment
-from stillhouse.core.errors import CallerError, StillhouseError
-from stillhouse.core.quotas import Denied, Hold
+from stillhouse.core.errors import CallerError, StillhouseError, StoreError
+from stillhouse.core.quotas import Denied, Hold, Need
 from stillhouse.core.traffic import AttemptKind
 from stillhouse.dialects.faults import error_body
 from stillhouse.flows.attempt import Attempting, Failed
+from stillhouse.flows.consulting import (
+    Ruling,
+    bridged,
+    conclude,
+    consult,
+    deferred,
+    recognised,
+    watch_teacher,
+)
 from stillhouse.flows.hedging import Hedging
 from stillhouse.flows.house import Asked, Caller, House
+from stillhouse.flows.naming import TEACHER, UNWATCHED, Holding, Naming
 from stillhouse.flows.remember import Listening, give, key_of
+from stillhouse.flows.student_answer import Written, give_answer, write
 from stillhouse.ledger.estimate import need
 from stillhouse.ledger.prices import Price
 from stillhouse.routing.retrying import TERMS, Terms, Try, attempts
@@ -56,13 +68,13 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
         return await _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), [], 0.0)
     key = key_of(asked)
     if key is None:
-        return await _ask(house, asked, caller)
+        return await (_ask if house.staff is None else _cascaded)(house, asked, caller)
     kept = house.cache.get(key, house.seconds())
     if kept is not None:
         hit = await give(house, asked, caller, kept)
         return done(house, asked, kept.status, [hit], 0.0, None, cached=True)
     listening = Listening(caller)
-    told = await _ask(house, asked, listening)
+    told = await (_ask if house.staff is None else _cascaded)(house, asked, listening)
     if told.attempts:
         listening.keep(house, asked, key, told.attempts[-1])
     return told
@@ -71,12 +83,13 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
 async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
     """Ask the route's upstreams until one answers or none is left to try."""
     ended: list[Ended] = []
-    waited = 0.0
+    waited = asked.student_seconds
     route = asked.route
     make = Attempting if route.hedge_after_seconds is None else _hedging
     terms = _PAYING_TWICE if route.pay_twice else TERMS
     plan = attempts(route, house.catalogue, house.health, house.draw, house.seconds, terms)
     step = next(plan)
+    result: Ended | Failed | None = None
     while True:
         if not isinstance(step, Try):
             waited += step.seconds
@@ -84,16 +97,22 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
             step = next(plan)
             continue
         try:
-            call = make(house, asked, caller, step.deployment, step.kind, len(ended))
+            kind = asked.kind if not ended and step.kind is AttemptKind.TEACHER else step.kind
+            call = make(house, asked, caller, step.deployment, kind, len(ended))
             held = await _reserve(house, asked, caller, call.price)
         except CallerError as foreign:
-            return await _refuse(house, asked, caller, said(foreign), ended, waited)
+            if not isinstance(result, Failed):
+                return await _refuse(house, asked, caller, said(foreign), ended, waited)
+            if not asked.more:
+                await _close(house, ended)
+                ended[-1] = ended[-1]._replace(last=True)
+            return await _give_up(house, asked, caller, result, ended, waited)
         if isinstance(held, Refusal):
             return await _refuse(house, asked, caller, held, ended, waited)
         try:
             result = await call.run(held)
         except StillhouseError as failed:  # nothing went upstream
-            house.desk.settle(held, 0, 0)
+            house.desk.release(held)
             plan.close()  # not left to the collector: the failure's traceback holds this frame
             return await _refuse(house, asked, caller, said(failed), ended, waited)
         except Exception:  # a fault of ours: nothing stays reserved for it
@@ -101,21 +120,101 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
             plan.close()
             raise
         waited += call.waited
-        ended += call.beside
-        if not isinstance(result, Failed):
-            ended.append(result)
-            with suppress(StopIteration):
-                plan.send(call.outcome(result))
-            status = 499 if result.fate in _GONE else result.status
-            return done(house, asked, status, ended, waited, call.first_byte_seconds)
+        if call.beside:
+            ended += call.beside
         try:
-            if caller.gone:
-                raise StopIteration
+            if caller.gone and isinstance(result, Failed):
+                break
             step = plan.send(call.outcome(result))
-        except StopIteration:
-            ended.append(await call.close(result, last=True))
-            return await _give_up(house, asked, caller, result, ended, waited)
+        except StopIteration:  # an answer ends the plan too
+            break
+        assert isinstance(result, Failed)
         ended.append(await call.close(result, last=False))
+    if isinstance(result, Failed):
+        ended.append(await call.close(result, last=not asked.more))
+        return await _give_up(house, asked, caller, result, ended, waited)
+    ended.append(result)
+    status = 499 if result.fate in _GONE else result.status
+    return done(house, asked, status, ended, waited, call.first_byte_seconds)
+
+
+async def _cascaded(house: House, asked: Asked, caller: Caller) -> Done:
+    """Let the cascade say who answers: a student of the request's task, or the teacher."""
+    staff = house.staff
+    matter = None
+    if staff is not None and asked.consultation is None:
+        matter = recognised(staff, asked)
+    if staff is None or matter is None:
+        return await _ask(house, asked, caller)
+    ruling = await consult(staff, matter, asked.ask.wire, house.seconds)
+    if ruling.decision is not None:
+        try:
+            written = write(house, asked, ruling)
+        except CallerError as unfit:
+            ruling = deferred(ruling, str(unfit))
+        else:
+            given = await _by_student(house, asked, caller, ruling, written, (), ruling.seconds)
+            if isinstance(given, Refusal):
+                return await _refuse(house, asked, caller, given, (), ruling.seconds)
+            return given
+    ask = _bridged if matter.serving.terms.bridge and ruling.said is not None else _by_teacher
+    told = await ask(house, _consulted(asked, ruling), caller, ruling)
+    conclude(ruling, told.attempts)
+    watch_teacher(staff, matter, told.attempts)
+    return told
+
+
+async def _by_teacher(house: House, asked: Asked, caller: Caller, ruling: Ruling) -> Done:
+    return await _ask(house, asked, Naming(caller, TEACHER))
+
+
+async def _bridged(house: House, asked: Asked, caller: Caller, ruling: Ruling) -> Done:
+    """Ask the teacher; while it fails the student answers, and says that it is not certified."""
+    holding = Holding(caller)
+    quiet = replace(house, watch=UNWATCHED)  # the request is told of once, at its end
+    told = await _ask(quiet, asked._replace(more=True), holding)
+    if holding.outage and told.attempts and not caller.gone:
+        bridging, waited = bridged(ruling), told.seconds - told.overhead_seconds
+        with suppress(CallerError):  # what cannot be rendered stays the teacher's failure
+            written = write(house, asked, bridging)
+            given = await _by_student(
+                house, asked, caller, bridging, written, told.attempts, waited
+            )
+            if isinstance(given, Done):
+                return given
+    if holding.held is not None:
+        await _close(house, told.attempts)
+        await holding.release()
+    house.watch.done(told)
+    return told
+
+
+async def _by_student(
+    house: House,
+    asked: Asked,
+    caller: Caller,
+    ruling: Ruling,
+    written: Written,
+    ended: Sequence[Ended],
+    waited: float,
+) -> Done | Refusal:
+    """Give a student's answer: it costs nothing, but a limit on requests counts it."""
+    held = await _hold(house, asked, Need(0, 0))
+    if isinstance(held, Refusal):
+        return held
+    try:
+        given = await give_answer(house, asked, caller, ruling, written, len(ended))
+    except BaseException as failed:
+        house.desk.release(held)
+        if isinstance(failed, StoreError):  # what cannot be booked is not answered
+            return said(failed)
+        raise
+    house.desk.settle(held, 0, 0)
+    return done(house, _consulted(asked, ruling), 200, [*ended, given], waited, None)
+
+
+def _consulted(asked: Asked, ruling: Ruling) -> Asked:
+    return asked._replace(consultation=ruling.consultation, student_seconds=ruling.seconds)
 
 
 def _hedging(
@@ -140,9 +239,11 @@ async def _reserve(
     most, unpriced = route.max_output_tokens, route.allow_unpriced
     wanted = need(ask, len(asked.body), price, most, allow_unpriced=unpriced)
     hold = house.desk.try_hold(asked.key_id, asked.tags, route.name, wanted)
-    if hold is not None:
-        return hold
-    answered = await house.desk.hold(asked.key_id, asked.tags, route.name, wanted)
+    return hold if hold is not None else await _hold(house, asked, wanted)
+
+
+async def _hold(house: House, asked: Asked, wanted: Need) -> Hold | Refusal:
+    answered = await house.desk.hold(asked.key_id, asked.tags, asked.route.name, wanted)
     if isinstance(answered, Denied):
         quota = answered.quota
         return Refusal(
@@ -170,7 +271,8 @@ async def _refuse(
     ended: Sequence[Ended],
     waited: float,
 ) -> Done:
-    await _close(house, ended)
+    if not asked.more:
+        await _close(house, ended)
     await tell(caller, asked, refusal)
     return done(house, asked, refusal.status, ended, waited, None, refusal.refused_by)
 
@@ -263,6 +365,8 @@ def done(
         cached,
         refused_by,
         asked.traceparent,
+        asked.consultation,
+        asked.student_seconds,
     )
     house.watch.done(summed)
     return summed

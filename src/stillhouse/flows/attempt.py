@@ -6,23 +6,22 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started, UpstreamCall
-from stillhouse.core.catalogue import Deployment, OnDisconnect, Wire
+from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started
+from stillhouse.core.catalogue import Deployment, OnDisconnect
 from stillhouse.core.errors import ProviderError, StoreError, UpstreamError
 from stillhouse.core.ports import Reply
 from stillhouse.core.quotas import Hold
 from stillhouse.core.traffic import Attempt, AttemptKind
 from stillhouse.dialects.faults import stream_error, upstream_message
-from stillhouse.dialects.paths import UPSTREAM_PATH
-from stillhouse.dialects.peek import with_model, with_usage
 from stillhouse.dialects.seen import StreamEye, read_body
 from stillhouse.dialects.translate import StreamTranslator
 from stillhouse.dialects.unfold import text_answered
 from stillhouse.flows.booking import Heard, book, expected_output, price_of
 from stillhouse.flows.house import Asked, Caller, House
-from stillhouse.flows.speaking import headers_for, spoken
+from stillhouse.flows.speaking import call_for, headers_for, spoken
 from stillhouse.routing.outcomes import Outcome, retry_after
 
+_OK, _CANCEL = Fate.OK, OnDisconnect.CANCEL  # members of an enumeration are dear to look up
 NO_JSON = "the upstream's answer is cut off, or no JSON"
 
 
@@ -38,18 +37,22 @@ class Failed(NamedTuple):
 class Attempting:
     """One call upstream: `run` it, and where it failed `close` it once it is known what follows.
 
-    Afterwards `waited` is the time in seconds that was the upstream's. `beside` are further calls
-    that were booked; here there is none.
+    Afterwards `waited` is the time in seconds that was the upstream's, until there was a connection
+    to it as well as until its answer was here. `beside` are further calls that were booked; here
+    there is none.
     """
 
     __slots__ = (
         "_asked",
         "_attempt",
+        "_called",
         "_caller",
         "_deployment",
+        "_dialled",
         "_hold",
         "_house",
         "_keeps_body",
+        "_latency",
         "_sent",
         "_settled",
         "_started",
@@ -85,9 +88,10 @@ class Attempting:
         )
         self.price = price_of(house, self._attempt)
         self._keeps_body = not place
-        self._sent = 0.0
+        self._called = self._sent = 0.0
+        self._dialled: float | None = None
         self._settled = True
-        self.waited = 0.0
+        self._latency = self.waited = 0.0
         self.first_byte_seconds: float | None = None
 
     beside: Sequence[Ended] = ()
@@ -104,10 +108,12 @@ class Attempting:
         return self._upstream.pass_caller_key and bool(self._asked.caller_key)
 
     def _sending(self) -> Awaitable[None] | None:
-        written = self._house.keeper.start(self._started)
+        house = self._house
+        self._dialled = house.seconds() - self._called
+        written = house.keeper.start(self._started)
         if written is not None:
             return self._confirmed(written)
-        self._sent = self._house.seconds()
+        self._sent = house.seconds()
         return None
 
     async def _confirmed(self, written: Awaitable[None]) -> None:
@@ -141,13 +147,18 @@ class Attempting:
             expected_output(house, asked),
             hold.counters,
             self._wire if self._translation is not None else "",
+            asked.consultation if self._keeps_body else None,
         )
         provider = house.providers[self._deployment.upstream]
         reply: Reply | None = None
-        if asked.route.on_disconnect is OnDisconnect.CANCEL:
+        if asked.route.on_disconnect is _CANCEL:
             self._caller.interrupt(asyncio.current_task(house.loop))
         try:
-            reply = await provider.send(self._call(), self._sending)
+            key = asked.caller_key if self._callers_key else ""
+            model, attempt_id = self._deployment.model, self._attempt.attempt_id
+            call = call_for(asked, model, self._wire, self._translation, attempt_id, key)
+            self._called = house.seconds()
+            reply = await provider.send(call, self._sending)
             status = reply.status
             if asked.ask.stream and status < 300:
                 return await self._pass_stream(reply)
@@ -180,37 +191,17 @@ class Attempting:
             return Failed(Outcome(Fate.GARBAGE, status), heard)
         return await self._give(reply, body, seen)
 
-    def _call(self) -> UpstreamCall:
-        asked, model = self._asked, self._deployment.model
-        ask, body = asked.ask, asked.body
-        if self._translation is not None:
-            body = self._translation.request(body, model)
-        else:
-            if model != ask.model:
-                body = with_model(body, model)
-            if ask.stream and self._wire is Wire.CHAT and not ask.wants_usage:
-                body = with_usage(body)
-        attempt_id = self._attempt.attempt_id.encode()
-        return UpstreamCall(
-            self._wire,
-            "POST",
-            UPSTREAM_PATH[self._wire],
-            model,
-            body,
-            ask.stream,
-            (*asked.headers, (b"x-stillhouse-attempt", attempt_id)),
-            asked.caller_key if self._callers_key else "",
-        )
-
     def _arrived(self) -> None:
         """Nothing more is awaited from upstream: from here on the call is booked, come what may."""
         self._caller.interrupt(None)
+        now, dialled = self._house.seconds(), self._dialled
         if self._sent:
-            self.waited = self._house.seconds() - self._sent
+            self._latency = now - self._sent
+        self.waited = now - self._called if dialled is None else dialled + self._latency
 
     async def _give(self, reply: Reply, body: bytes, seen: Seen) -> Ended | Failed:
         """Book a whole answer, then give it."""
-        self.first_byte_seconds = self.waited
+        self.first_byte_seconds = self._latency
         text = text_answered(body, self._wire) if seen.usage_body is None else None
         out, asked = body, self._asked
         if self._translation is not None:
@@ -222,7 +213,7 @@ class Attempting:
             except ProviderError as foreign:
                 heard = Heard(Fate.GARBAGE, reply.status, seen, text, body=body, error=str(foreign))
                 return Failed(Outcome(Fate.GARBAGE, reply.status), heard)
-        ended = await self._keep(Heard(Fate.OK, reply.status, seen, text, body=body))
+        ended = await self._keep(Heard(_OK, reply.status, seen, text, body=body))
         await self._caller.whole(reply.status, self._headers(reply, len(out)), out)
         return ended
 
@@ -252,7 +243,7 @@ class Attempting:
             if eye.end().complete:
                 return await self._end_stream(reply, eye, eye.rest(), turned)
         except UpstreamError as broken:
-            fault = broken
+            fault = broken.with_traceback(None)  # which holds this frame, and so the whole stream
         except asyncio.CancelledError:
             if not caller.gone:
                 raise
@@ -350,20 +341,23 @@ class Attempting:
     async def _keep(self, heard: Heard, *, last: bool = True) -> Ended:
         """Book the call, write it down, and free what was reserved beyond its cost."""
         house, first = self._house, self.first_byte_seconds
-        timed = heard._replace(
-            latency_ms=self.waited * 1000, first_byte_ms=None if first is None else first * 1000
-        )
+        fate, status, seen, text, _, _, body, error = heard
+        first_ms = None if first is None else first * 1000
+        heard = Heard(fate, status, seen, text, first_ms, self._latency * 1000, body, error)
         if not self._sent:  # never left, and so not in the journal yet
             await house.keeper.close(self._started)
-        ended = self._ended(timed, last=last)
-        await house.keeper.close(ended)
+        ended = self._ended(heard, last=last)
+        unsure = house.keeper.end(ended)
+        if unsure is not None:
+            await unsure
         usage = ended.attempt.usage
-        tokens = usage.total_input_tokens + usage.total_output_tokens if usage else 0
+        out = usage.total_output_tokens if usage is not None else 0
+        tokens = usage.total_input_tokens + out if usage is not None else 0
         cost = sum([c.billed.pico for c in ended.charges if c.billed is not None])
         self._settled = True
         house.desk.settle(self._hold, cost, tokens)
-        if ended.fate is Fate.OK and usage is not None:
-            house.learn_output(self._asked.route.name, usage.total_output_tokens)
+        if fate is _OK and usage is not None:
+            house.learn_output(self._asked.route.name, out)
         return ended
 
     def _ended(self, heard: Heard, *, last: bool = True) -> Ended:
@@ -377,7 +371,10 @@ class Attempting:
         """Free what is still reserved: something of ours has failed on the way."""
         if not self._settled:
             self._settled = True
-            self._house.desk.settle(self._hold, 0, 0)
+            if self._sent:
+                self._house.desk.settle(self._hold, 0, 0)
+            else:
+                self._house.desk.release(self._hold)
 
 
 def _both(eye: StreamEye, turned: StreamTranslator, chunk: bytes) -> bytes:

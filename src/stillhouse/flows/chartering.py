@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,6 +21,8 @@ from stillhouse.routing.contract import learnt_range
 MOST_SCORES = 2_000
 MOST_WORDS = 20_000
 _IMAGE = "[image"
+_DATED = re.compile(r"[-@](?:20\d\d-?\d\d-?\d\d|\d{4})$")
+"""How vendors date a snapshot of a model that callers ask for without the date."""
 
 
 def gather_facts(
@@ -61,19 +64,22 @@ def gather_facts(
 
 
 def names_of(catalogue: Catalogue, model: str) -> tuple[str, ...]:
-    """The names by which callers reach a model: its own, and those of the routes that lead to it.
+    """The names by which callers reach a model: its own, the one without a date, and its routes'.
 
     >>> from stillhouse.core.catalogue import Deployment, Route
     >>> fast = Route("fast", (Deployment("openai", "gpt-5"),))
     >>> names_of(Catalogue({}, {"fast": fast}), "gpt-5")
     ('gpt-5', 'fast')
+    >>> names_of(Catalogue({}, {}), "gpt-4o-2024-08-06"), names_of(Catalogue({}, {}), "gpt-4-0613")
+    (('gpt-4o-2024-08-06', 'gpt-4o'), ('gpt-4-0613', 'gpt-4'))
     """
+    own = tuple(dict.fromkeys((model, _DATED.sub("", model))))
     leading = [
         route.name
         for route in catalogue.routes.values()
-        if route.name != model and any(model == one.model for one in route.deployments)
+        if route.name not in own and any(one.model in own for one in route.deployments)
     ]
-    return (model, *leading)
+    return (*own, *leading)
 
 
 def charter_of(
@@ -109,7 +115,18 @@ def charter_of(
         scores=tuple(thinned(scores, MOST_SCORES)),
         words=tuple(sorted(known_words(texts, MOST_WORDS))),
         since_us=now_us,
+        cost_pico=facts.cost_pico,
     )
+
+
+def mean_cost(billed_pico: Iterable[int | None]) -> int:
+    """What an answer cost on average, of those that had a price; 0 where none had.
+
+    >>> mean_cost([10, None, 20])
+    15
+    """
+    known = [pico for pico in billed_pico if pico is not None]
+    return round(sum(known) / len(known)) if known else 0
 
 
 def written_forms(data: Dataset, answered: Sequence[Answered]) -> dict[str, str]:

@@ -6,15 +6,19 @@ from asyncio import AbstractEventLoop, Future, Task, ensure_future
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stillhouse.core.calls import Ask, Entry, Headers
 from stillhouse.core.catalogue import Catalogue, Route
 from stillhouse.core.errors import StoreError
 from stillhouse.core.ports import Desk, Journal, Provider, TokenCounter, Watch
-from stillhouse.core.traffic import Tags
+from stillhouse.core.serving import Consultation
+from stillhouse.core.traffic import AttemptKind, Tags
 from stillhouse.ledger.book import PriceBook
 from stillhouse.routing.health import Health
+
+if TYPE_CHECKING:  # which stands on this module
+    from stillhouse.flows.consulting import Staff
 
 _REMEMBERED = 4096
 
@@ -24,7 +28,9 @@ class Asked(NamedTuple):
 
     `headers` are those that may go on to the upstream. `caller_key` is the caller's own provider
     key, empty where none was sent. `own_team` is the team of the caller's key, whatever team its
-    calls are booked under.
+    calls are booked under. `students` says whether one may answer. `kind` is what the first call is
+    booked as, and `consultation` what a student was asked before it, for `student_seconds`. `more`
+    says that the exchange stays open whatever comes of its calls: another one may follow.
     """
 
     exchange_id: str
@@ -39,6 +45,11 @@ class Asked(NamedTuple):
     caller_key: str = ""
     traceparent: str = ""
     own_team: str = ""
+    students: bool = True
+    kind: AttemptKind = AttemptKind.TEACHER
+    consultation: Consultation | None = None
+    more: bool = False
+    student_seconds: float = 0.0
 
     def __repr__(self) -> str:
         return f"Asked({self.exchange_id!r}, model={self.route.name!r})"  # no body, no key
@@ -115,15 +126,30 @@ class Keeper:
         """Write an entry before the event it speaks of; StoreError where that cannot be done."""
         return self._journal.append(entry)
 
-    async def close(self, entry: Entry) -> None:
-        """Write an entry about what has happened already: it is never given up."""
+    def end(self, entry: Entry) -> Awaitable[None] | None:
+        """Write an entry about what has happened already: it is never given up.
+
+        What is returned, if anything, has to be awaited: the disk has not confirmed it yet.
+        """
         if self._waiting:
             self._waiting.append(entry)
-            return
+            return None
         try:
             written = self._journal.append(entry)
-            if written is not None:
-                await written
+        except StoreError:
+            self._waiting.append(entry)
+            return None
+        return None if written is None else self._confirmed(entry, written)
+
+    async def close(self, entry: Entry) -> None:
+        """As `end`, and wait for the disk where there is something to wait for."""
+        unsure = self.end(entry)
+        if unsure is not None:
+            await unsure
+
+    async def _confirmed(self, entry: Entry, written: Awaitable[None]) -> None:
+        try:
+            await written
         except StoreError:
             self._waiting.append(entry)
 
@@ -156,7 +182,10 @@ class Cache(Protocol):
 
 @dataclass(slots=True)
 class House:
-    """Everything that answering leans on; `catalogue` and `providers` are exchanged by a reload."""
+    """Everything that answering leans on; `catalogue` and `providers` are exchanged by a reload.
+
+    `staff` are the students at work, exchanged when the policy changes; None while there are none.
+    """
 
     catalogue: Catalogue
     providers: Mapping[str, Provider]
@@ -174,6 +203,7 @@ class House:
     cache: Cache
     expected_output: dict[str, int] = field(default_factory=dict)
     loop: AbstractEventLoop | None = None
+    staff: Staff | None = None
 
     def learn_output(self, route: str, tokens: int) -> None:
         """Remember how long a route's answers are: what an answer nobody heard is taken to have."""

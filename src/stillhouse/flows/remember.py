@@ -10,6 +10,7 @@ from stillhouse.core.traffic import Attempt, AttemptKind, Evidence, Usage
 from stillhouse.dialects.canonical import cache_key
 from stillhouse.flows.house import Asked, Caller, House, Remembered
 
+_STUDENT = AttemptKind.STUDENT
 HIT = (b"x-stillhouse-cache", b"hit")
 
 
@@ -126,8 +127,8 @@ class Listening:
         await self._caller.end(chunk)
 
     def keep(self, house: House, asked: Asked, key: bytes, ended: Ended) -> None:
-        """Remember a good answer for as long as its route says."""
-        if not ended.attempt.ok or self._status != 200:
+        """Remember a good answer for as long as its route says; a student's may be withdrawn."""
+        if not ended.attempt.ok or self._status != 200 or ended.attempt.kind is _STUDENT:
             return
         bills = [charge.billed for charge in ended.charges]
         cost = sum(bill.pico for bill in bills if bill is not None)

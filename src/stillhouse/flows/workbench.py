@@ -76,7 +76,8 @@ class Facts:
 
     `recogniser` is the digest of the artefact by which requests are known, `prompts` the digests
     of the prompts, `asked_models` the names that callers may have asked for and `teachers` the
-    models that answered. `images` and `tools` say whether requests carried any.
+    models that answered. `images` and `tools` say whether requests carried any. `cost_pico` is what
+    an answer cost on average, 0 where none had a price.
     """
 
     recogniser: str = ""
@@ -85,6 +86,7 @@ class Facts:
     teachers: tuple[str, ...] = ()
     images: bool = False
     tools: bool = False
+    cost_pico: int = 0
 
 
 @dataclass(frozen=True, slots=True)

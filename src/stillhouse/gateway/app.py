@@ -110,6 +110,8 @@ class Endpoint:
             visitor.caller_key,
             visitor.found.get(b"traceparent", b"").decode("latin-1"),
             visitor.key.tags.team,
+            visitor.key.students
+            and visitor.found.get(b"x-stillhouse-students", b"").lower() != b"never",
         )
         try:
             await answer(house, asked, caller)

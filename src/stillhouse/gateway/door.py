@@ -45,6 +45,7 @@ _READ = frozenset(
         b"host",
         b"origin",
         b"traceparent",
+        b"x-stillhouse-students",
         *PASSED_ON,
         *_TAGS,
     )
@@ -99,13 +100,18 @@ class Door:
     ) -> None:
         self._keys, self._now_us, self._open = keys, now_us, open_house
         self._hosts = hosts
+        self._admitted: set[bytes] = set()
         self._tags: dict[tuple[object, ...], Tags] = {}
 
     def enter(self, headers: list[tuple[bytes, bytes]]) -> Visitor | None:
         """Let a caller in; None for a missing or wrong key, MisdirectedError for a wrong Host."""
         found = {name: value for name, value in headers if name in _READ}
-        if self._hosts is not None:
-            self.check_host(found.get(b"host", b""))
+        host = found.get(b"host", b"")
+        if self._hosts is not None and host not in self._admitted:
+            self.check_host(host)
+            if len(self._admitted) >= _REMEMBERED:
+                self._admitted.clear()
+            self._admitted.add(host)
         token = _token(found)
         own = found.get(b"x-stillhouse-key", b"")
         caller_key = ""
@@ -121,8 +127,10 @@ class Door:
             key, caller_key = NOBODY, token.decode("latin-1")
         else:
             return None
-        passed = [field for field in found.items() if field[0] in PASSED_ON]
-        return Visitor(key, self._tags_of(key, found), tuple(passed), caller_key, found)
+        passed: tuple[tuple[bytes, bytes], ...] = ()
+        if not PASSED_ON.isdisjoint(found):
+            passed = tuple([field for field in found.items() if field[0] in PASSED_ON])
+        return Visitor(key, self._tags_of(key, found), passed, caller_key, found)
 
     def check_host(self, said: bytes) -> None:
         """Raise MisdirectedError where a Host field names another server."""

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stillhouse.flows.books import spend_by
 from stillhouse.store.access import Access, beside
+from stillhouse.store.face import Store
 from stillhouse.store.opening import existing_store, is_dsn
 
 
 def access_of(database: str) -> Access:
     """Keys and counters: in a file of their own beside a SQLite database, in PostgreSQL with it."""
     return Access(beside(database))
+
+
+@contextmanager
+def student_books(database: str) -> Iterator[Store | None]:
+    """The books for those who steer students; None where nothing has been folded yet."""
+    if not is_dsn(database) and not Path(database).exists():
+        yield None
+        return
+    with existing_store(database) as store:
+        yield store
 
 
 def spend_rows(database: str, by: str) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from stillhouse.core.errors import ConfigError
 from stillhouse.core.ports import Watch
 from stillhouse.core.quotas import Alert, VirtualKey
 from stillhouse.dialects.redact import hashed, redact_body
+from stillhouse.flows.consulting import Staff
 from stillhouse.flows.desk import LeasingDesk
 from stillhouse.flows.house import House, Keeper
 from stillhouse.flows.price_facts import facts_of
@@ -36,6 +37,8 @@ from stillhouse.gateway.models import Models
 from stillhouse.gateway.openapi import Described
 from stillhouse.gateway.other import Other
 from stillhouse.gateway.probes import Probes
+from stillhouse.gateway.student_admin import StudentAdmin
+from stillhouse.gateway.student_families import student_gauges
 from stillhouse.gateway.tracing import Tracing
 from stillhouse.providers.tokens import ShapeCounter
 from stillhouse.routing.catalogue import names
@@ -46,8 +49,11 @@ from stillhouse.settings.reading import unpack
 from stillhouse.settings.starting import database_of
 from stillhouse.store.journal import JournalWriter
 from stillhouse.store.remembered_keys import RememberedKeys
+from stillhouse.students.asking import Asking
 from stillhouse.wiring import SystemClock, price_book
-from stillhouse.wiring.books import access_of, spend_rows
+from stillhouse.wiring.answering import socket_of
+from stillhouse.wiring.books import access_of, spend_rows, student_books
+from stillhouse.wiring.staff import StaffRoom, coin_key
 from stillhouse.wiring.upstreams import free_hosts, open_providers
 
 PUBLISH_SECONDS = 1.0
@@ -114,11 +120,19 @@ class Application:
         door = Door(self._ring, clock.now_us, lambda: not len(self._ring), hosts)
         limits = Limits(server.max_body_bytes, server.body_seconds)
         admin = Admin(self._access, lambda by: spend_rows(database, by), door, clock.now_us)
+        students = StudentAdmin(
+            lambda: student_books(database), settings.students.terms, door, clock.now_us
+        )
         counted = self._metrics if settings.metrics.enabled else None
         rows = _rows(Models(lambda: self._house, door), Probes(self._faults, counted, door), admin)
+        rows |= steering_rows(students)
         batches = Batches(lambda: self._house, door, self._once, Other(rows, limits, door), limits)
         self._endpoint = Endpoint(self._house, door, batches, limits)
         self._gauges()
+        self._staff: StaffRoom | None = None
+        if settings.students.enabled:
+            asking = Asking(socket_of(settings))
+            self._staff = StaffRoom(database, asking, coin_key(folder), settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -145,12 +159,16 @@ class Application:
             asyncio.create_task(follow(self._keyring, self._keys_changed, known=version)),
             asyncio.create_task(self._publish()),
         ]
+        if self._staff is not None:
+            self._tasks.append(asyncio.create_task(self._staff.follow(self._staff_changed)))
 
     async def end(self) -> None:
         """Let upstreams go, give leases back, close the journal: nothing is under way any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._staff is not None:
+            await self._staff.close()
         for provider in self._providers.values():
             await provider.close()
         await self._desk.close()
@@ -170,6 +188,10 @@ class Application:
         self._ring.replace(keys)
         self._desk.replace(self._quotas, {key.key_id: key.quotas for key in keys if key.quotas})
 
+    def _staff_changed(self, staff: Staff | None) -> None:
+        """Other students are at work from the next request on."""
+        self._house.staff = staff
+
     def _faults(self) -> Mapping[str, str]:
         """What keeps this worker from taking calls."""
         if self._house.keeper.blocked:
@@ -185,6 +207,8 @@ class Application:
         show("stillhouse_breaker", told, lambda: breakers(health, time.perf_counter()))
         told = "How far the books are behind the journal."
         show("stillhouse_fold", told, lambda: folding(folder), shared=True)
+        for name, told, read in student_gauges(folder):
+            show(name, told, read, shared=True)
 
     async def _publish(self) -> None:
         """Leave the counts where the other workers find them."""
@@ -261,6 +285,14 @@ def _lines(settings: Settings) -> Lines | None:
                 "[logging]"
             ) from fault
     return Lines(where, Level(said.level.value), said.share)
+
+
+def steering_rows(students: StudentAdmin) -> dict[tuple[str, str], Handler]:
+    """The paths by which students are steered."""
+    return {
+        ("GET", "/admin/students"): students.listing,
+        ("POST", "/admin/students/*"): students.steer,
+    }
 
 
 def _rows(models: Models, probes: Probes, admin: Admin) -> dict[tuple[str, str], Handler]:

@@ -13,6 +13,7 @@ from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import StoreError
 from stillhouse.core.traffic import Completion, Request, Usage
 from stillhouse.dialects.assemble import assemble
+from stillhouse.dialects.decision_reading import chosen
 from stillhouse.dialects.prompt import text_asked
 from stillhouse.flows.fold import Folder, fold_forever
 from stillhouse.flows.fold_making import Making
@@ -26,7 +27,13 @@ from stillhouse.store.journal_reading import JournalFolder
 from stillhouse.store.opening import open_store
 from stillhouse.wiring import SystemClock, price_book
 from stillhouse.wiring.books import access_of
-from stillhouse.wiring.upstreams import DIALECTS, free_hosts, read_completion, read_request
+from stillhouse.wiring.upstreams import (
+    DECISIONS,
+    DIALECTS,
+    free_hosts,
+    read_completion,
+    read_request,
+)
 
 
 def fold(payload: bytes, ended: Callable[[float], bool]) -> None:
@@ -120,8 +127,10 @@ def bodies(started: Started, ended: Ended) -> tuple[Request, Completion]:
     """The conversation that was asked and the answer that was given, as far as they were kept."""
     asked, answered = Wire(started.wire), Wire(started.spoken or started.wire)
     request, completion = Request(()), Completion()
-    if started.asked.startswith("{") and asked in DIALECTS:
+    if started.asked.startswith("{") and (asked in DIALECTS or asked in DECISIONS):
         request = read_request(started.asked.encode(), asked)
+    if answered in DECISIONS and request.messages and ended.answer.startswith("{"):
+        return request, chosen(started.asked.encode(), ended.answer.encode())
     if answered not in DIALECTS:  # no conversation: what was asked and answered stays out
         return request, completion
     if ended.answer.startswith(_BODIES) and ended.attempt.ok:

@@ -13,6 +13,7 @@ from stillhouse.core.catalogue import Catalogue, Upstream, Wire
 from stillhouse.core.errors import CallerError, ConfigError
 from stillhouse.core.ports import Provider
 from stillhouse.core.traffic import Completion, LoggedCall, Request, Usage
+from stillhouse.dialects.decision_reading import conversation
 from stillhouse.ledger.usage import decompose
 from stillhouse.logs.bodies import ANTHROPIC, OPENAI, RESPONSES, Dialect
 from stillhouse.logs.values import RowError
@@ -24,6 +25,9 @@ DIALECTS: Mapping[Wire, Dialect] = {
     Wire.MESSAGES: ANTHROPIC,
 }
 """How the bodies of each conversational wire are read: the same way as those of a log."""
+
+DECISIONS = frozenset((Wire.DECISIONS, Wire.SYSTEMONE))
+"""Wires whose requests are questions: read as a prompt and a state, and as the option chosen."""
 
 _LATENCY = {"recorded": 1.0, "none": 0.0}
 
@@ -58,6 +62,8 @@ def _provider(upstream: Upstream, env: Mapping[str, str]) -> Provider:
 
 def read_request(body: bytes, wire: Wire) -> Request:
     """The conversation in a body; CallerError where it holds none that can be read."""
+    if wire in DECISIONS:
+        return conversation(body)
     dialect = DIALECTS.get(wire)
     if dialect is None:
         raise CallerError(f"{wire} holds no conversation; use chat, responses or messages")
