@@ -9,6 +9,9 @@ from stillhouse.core.serving import Mode, Serving
 from stillhouse.routing.contract import in_range
 from stillhouse.routing.lifecycle import in_canary
 
+OTHER_MODEL = "another model was asked for"
+OTHER_PROMPT = "another prompt"
+
 
 class Candidate(NamedTuple):
     """A request that belongs to a task with a student.
@@ -48,13 +51,13 @@ def admit(
         spoken = ", ".join(charter.asked_models) or "no model"
         return (
             None,
-            "another model was asked for",
+            OTHER_MODEL,
             f"asked of {candidate.model}, and the certificate speaks of {spoken}",
         )
     if candidate.prompt not in charter.prompts:
         return (
             None,
-            "another prompt",
+            OTHER_PROMPT,
             f"the prompt is another one ({candidate.prompt}), and the certificate speaks of "
             f"{', '.join(charter.prompts) or 'none'}",
         )

@@ -162,8 +162,7 @@ def promote(
             f"the share for version {version} of {_named(events)} is {share}; give more than 0 "
             "and at most 1"
         )
-    raised = before.threshold if before is not None else None
-    lowest = proven.threshold if raised is None else max(proven.threshold, raised)
+    lowest = max(proven.threshold, _raised_to(events, version))
     chosen = lowest if threshold is None else threshold
     if not chosen >= lowest:
         raise CallerError(
@@ -172,6 +171,18 @@ def promote(
         )
     detail = {"threshold": chosen, "share": share, "keys": list(keys)}
     return _event(events, task, version, Change.PROMOTED, why, who, at_us, detail)
+
+
+def _raised_to(events: Sequence[PolicyEvent], version: int) -> float:
+    """The strictest level that an alarm has asked of a version; no bar at all without one."""
+    bars = [
+        bar
+        for event in events
+        if event.version == version
+        and event.event == Change.RAISED
+        and isinstance(bar := event.detail.get("threshold"), float)
+    ]
+    return max(bars, default=float("-inf"))
 
 
 def pause(

@@ -144,6 +144,21 @@ class Hand(StrEnum):
     AUTO = "auto"
 
 
+class OnInputs(StrEnum):
+    """What is done where a student's inputs have changed, which proves no harm yet."""
+
+    NOTICE = "notice"
+    RAISE = "raise"
+    STOP = "stop"
+
+
+class OtherTeacher(StrEnum):
+    """What becomes of a certificate when its task is asked of another model or prompt."""
+
+    VOID = "void"
+    DEFER = "defer"
+
+
 class OnAlarm(StrEnum):
     """What becomes of a student whose audits disagree too often."""
 
@@ -161,6 +176,8 @@ class TaskStudents:
     bridge: bool | None = None
     run_length: float | None = None
     on_alarm: OnAlarm | None = None
+    on_inputs: OnInputs | None = None
+    other_teacher: OtherTeacher | None = None
     canary_share: float | None = None
 
 
@@ -184,6 +201,8 @@ class Students:
     run_length: float = 5000.0
     deadline_ms: float = 250.0
     on_alarm: OnAlarm = OnAlarm.RAISE
+    on_inputs: OnInputs = OnInputs.NOTICE
+    other_teacher: OtherTeacher = OtherTeacher.VOID
     canary_share: float = 1.0
     retrain: Hand = Hand.MANUAL
     retrain_rows: int = 2000
@@ -211,6 +230,8 @@ class Students:
             run_length=said.run_length,
             deadline_seconds=said.deadline_ms / 1000,
             on_alarm=said.on_alarm,
+            on_inputs=said.on_inputs,
+            other_teacher=said.other_teacher,
             canary_share=said.canary_share,
         )
 

@@ -12,12 +12,12 @@ from typing import Any
 from stillhouse.core.catalogue import Deployment, Route, Timeouts, Upstream
 from stillhouse.settings.kinds import SIZE, Field
 from stillhouse.settings.presets import PRESETS
+from stillhouse.settings.student_tables import STUDENTS_TASK
 from stillhouse.settings.tables import (
     BUDGET,
     DEPLOYMENT,
     MODEL,
     SECTIONS,
-    STUDENTS_TASK,
     UPSTREAM,
 )
 

@@ -10,7 +10,8 @@ from stillhouse.core.errors import ConfigError
 from stillhouse.settings.addresses import fault_of_url
 from stillhouse.settings.complaints import Complaints, shown
 from stillhouse.settings.nouns import Students, TaskStudents
-from stillhouse.settings.tables import STUDENTS_TASK, read_table
+from stillhouse.settings.student_tables import STUDENTS_TASK
+from stillhouse.settings.tables import read_table
 
 
 def read_students(students: Students, complaints: Complaints) -> Students:

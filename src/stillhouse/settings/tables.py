@@ -14,7 +14,6 @@ from stillhouse.settings import nouns
 from stillhouse.settings.complaints import At, Complaints, names_secret, nearest, shown
 from stillhouse.settings.kinds import (
     ANY,
-    CAPS,
     ENV_NAME,
     FLAG,
     HEADERS,
@@ -30,6 +29,7 @@ from stillhouse.settings.kinds import (
     some_of,
     whole,
 )
+from stillhouse.settings.student_tables import STUDENTS, STUDENTS_PROMISE
 
 SECONDS = number(0, beyond=True)
 KINDS = ("http", "replay", "scripted", "any-llm")
@@ -43,31 +43,6 @@ class Section(NamedTuple):
     promise: str
     fields: tuple[Field, ...]
 
-
-_SHADOW_SHARE = Field(
-    "shadow_share",
-    number(0.001, 1),
-    "Share of the requests of a task that are audited: student and teacher are both asked.",
-)
-_PROMOTE = Field(
-    "promote",
-    one_of(nouns.Hand),
-    "`manual`: a person promotes a certified student; `auto`: its certificate does.",
-)
-_BRIDGE = Field(
-    "bridge", FLAG, "Let the student answer without a certificate while every teacher fails."
-)
-_RUN_LENGTH = Field(
-    "run_length", number(100, 10**9), "Audited answers between two false alarms, on average."
-)
-_ON_ALARM = Field(
-    "on_alarm",
-    one_of(nouns.OnAlarm),
-    "`raise`: one threshold stricter, once, then stop; `stop`: the teacher answers everything.",
-)
-_CANARY_SHARE = Field(
-    "canary_share", number(0.001, 1), "Share of the traffic that a student promoted by itself gets."
-)
 
 SECTIONS: dict[str, Section] = {
     "server": Section(
@@ -148,53 +123,7 @@ SECTIONS: dict[str, Section] = {
         "How much of requests and answers is kept.",
         (Field("default", one_of(Recorded), "Where a model's own table does not say."),),
     ),
-    "students": Section(
-        nouns.Students,
-        "students",
-        "Students at work: what they may do, how they are audited, who is told.",
-        (
-            Field("enabled", FLAG, "Let students answer at all; false asks the teacher always."),
-            _SHADOW_SHARE,
-            _PROMOTE,
-            _BRIDGE,
-            _RUN_LENGTH,
-            Field("deadline_ms", number(1), "How long a student may take; then the teacher does."),
-            _ON_ALARM,
-            _CANARY_SHARE,
-            Field(
-                "retrain",
-                one_of(nouns.Hand),
-                "`auto`: distil by itself, a task that has none and a student that fell.",
-            ),
-            Field("retrain_rows", whole(1), "New rows that make a new version worth while."),
-            Field("first_rows", whole(1), "Rows of a task before it is distilled by itself."),
-            Field(
-                "max_risk",
-                number(0.001, 0.5),
-                "Automatic distilling: largest share of given answers that may differ from the "
-                "teacher's.",
-            ),
-            Field("confidence", number(0.5, 0.9999), "Automatic distilling: with this confidence."),
-            Field(
-                "shadow_budget",
-                CAPS,
-                "Caps on the teacher's calls that are made for audits; none when empty. Budgets of "
-                "everybody count them too.",
-            ),
-            Field("webhook_url", TEXT, "Where notices are sent, as JSON; nowhere when absent."),
-            Field(
-                "webhook_secret_env",
-                ENV_NAME,
-                "Environment variable with the secret that notices are signed by.",
-            ),
-            Field(
-                "webhook_allow_private",
-                FLAG,
-                "The webhook may lie on loopback or in a private network, and speak http.",
-            ),
-            Field("tasks", TABLE, 'Tables `[students.tasks."NAME"]`, see below.'),
-        ),
-    ),
+    "students": Section(nouns.Students, "students", STUDENTS_PROMISE, STUDENTS),
     "cache": Section(
         nouns.Caching,
         "cache",
@@ -233,17 +162,6 @@ SECTIONS: dict[str, Section] = {
         ),
     ),
 }
-
-STUDENTS_TASK: tuple[Field, ...] = (
-    Field("enabled", FLAG, "Let a student of this task answer."),
-    _SHADOW_SHARE,
-    _PROMOTE,
-    _BRIDGE,
-    _RUN_LENGTH,
-    _ON_ALARM,
-    _CANARY_SHARE,
-)
-"""What a task may have otherwise than `[students]` says."""
 
 UPSTREAM: tuple[Field, ...] = (
     Field(

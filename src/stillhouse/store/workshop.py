@@ -1,6 +1,6 @@
 """The work on tasks: what was found, metered jobs, students, verdicts, who served when."""
 
-# ruff: noqa: S608 (SQL is put together from this room's own words; values are always bound)
+
 
 from __future__ import annotations
 

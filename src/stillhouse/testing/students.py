@@ -52,7 +52,7 @@ def _check_odds(student: Student, asked: Sequence[str], said: Sequence[Predictio
         assert whole, f"the odds of {text[:40]!r} are no shares of one: they sum to {sum(row)}"
         likeliest, own = max(row), row[student.labels.index(answer.label)]
         assert likeliest - own <= ROUNDING, f"{text[:40]!r} has a likelier label than {answer}"
-        assert abs(own - answer.score) <= ROUNDING, f"{text[:40]!r} got {answer}, its odds are {own}"
+        assert abs(own - answer.score) <= ROUNDING, f"{text[:40]!r} got {answer}, odds {own}"
 
 
 def _check_batches(student: Student, asked: Sequence[str], said: Sequence[Prediction]) -> None:
