@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 import click
 
 from stillhouse import wiring
-from stillhouse.cli import terminal
+from stillhouse.cli import rehearsal, terminal
 from stillhouse.cli.workroom import Standing, known_task, members, recorded_rows, standing
 from stillhouse.core.errors import CallerError
 from stillhouse.core.ports import Student
-from stillhouse.flows.replay import Replay, Tally, replay
+from stillhouse.flows.injection import read_injection
+from stillhouse.flows.rehearsal import Rehearsal
+from stillhouse.flows.replay import Recorded, Replay, Tally, replay
 from stillhouse.planner import money_text
 from stillhouse.routing.cascade import shadow_coin
 from stillhouse.store.face import Store
 
+PLAIN_SHARE = 0.01
+"""Share of the requests that is audited where nobody watches."""
 TIMED = 100
 """Requests that are answered one by one to measure the student's own latency."""
 
@@ -26,27 +30,65 @@ TIMED = 100
 @click.command("replay")
 @click.argument("task")
 @click.option("--all", "everything", is_flag=True, help="Also rows the student was made from.")
-@click.option("--shadow", default=0.01, show_default=True, help="Share audited by the teacher.")
+@click.option(
+    "--shadow",
+    type=float,
+    help="Share audited by the teacher.  [default: 0.01; with the watch, as configured]",
+)
+@click.option("--watch", is_flag=True, help="Also what the watch on the student would have done.")
+@click.option(
+    "--inject",
+    "drift",
+    multiple=True,
+    metavar="WHAT[@WHEN]",
+    help="Drift for the watch to find: shift=SHARE, shift=words:SHARE, shift=labels:SHARE or "
+    "teacher=MODEL; WHEN is a row's number or a share of the traffic, 0.5 without. Repeatable.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of what is injected.")
 @terminal.as_json
 @click.pass_obj
-def verb(db: str, task: str, everything: bool, shadow: float, as_json: bool) -> None:
+def verb(
+    db: str,
+    task: str,
+    everything: bool,
+    shadow: float | None,
+    watch: bool,
+    drift: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
     """Run TASK's recorded traffic through its certified student, day by day.
 
     Only rows that the student was neither trained nor calibrated on, unless --all is given.
 
+    With --watch the student is watched as at work: audits, scores, words and the teacher's name; an
+    alarm raises its threshold or stops it. --inject puts drift into the traffic first. `shift=0.3`
+    asks in 30 % of the rows what callers of another label asked; `words` mistypes texts, `labels`
+    has the teacher answer otherwise, `teacher` has another model answer.
+
     \b
     Examples:
       stillhouse replay support-intents
-      stillhouse replay support-intents --json
+      stillhouse replay support-intents --watch
+      stillhouse replay support-intents --inject shift=labels:0.1@0.5
+      stillhouse replay support-intents --inject teacher=gpt-6@1000 --json
     """
-    if not 0 <= shadow <= 1:
+    if shadow is not None and not 0 <= shadow <= 1:
         raise CallerError(f"--shadow is {shadow}; give a share from 0 to 1, as 0.01")
+    injections = [read_injection(words) for words in drift]
+    watcher: Rehearsal | None = None
     with wiring.existing_store(db) as store, wiring.encodings(db) as cache:
         known_task(store, task)
         found = standing(store, task)
         reader = wiring.student_reader(cache)
         student = reader(store.get_student(found.policy().student))
-        result = run(store, found, student, everything, shadow)
+        rows = unseen_rows(store, found, everything)
+        share = PLAIN_SHARE if shadow is None else shadow
+        if watch or injections:
+            terms = rehearsal.terms_here(task, shadow)
+            share = terms.shadow_share
+            watcher, rows = rehearsal.prepare(store, found, terms, rows, injections, seed)
+        result = through(found, rows, student, share, watcher)
         texts = [row.text for row in islice(store.task_rows(task), TIMED)]
         bare = wiring.student_reader(None)(store.get_student(found.student))
         student_ms = single_ms(bare, texts)
@@ -55,21 +97,43 @@ def verb(db: str, task: str, everything: bool, shadow: float, as_json: bool) -> 
             f"every row of {task} was used to make its student; import newer traffic, or give --all"
         )
     if as_json:
-        terminal.print_json(summary(task, result, student_ms))
-    else:
-        _show(task, result, student_ms)
+        said = summary(task, result, student_ms)
+        if watcher is not None:
+            said["watch"] = rehearsal.facts(watcher, injections, seed)
+        terminal.print_json(said)
+        return
+    _show(task, result, student_ms)
+    if watcher is not None:
+        rehearsal.show(watcher, injections)
 
 
 def run(store: Store, found: Standing, student: Student, everything: bool, shadow: float) -> Replay:
     """Replay a task's rows; unseen ones only unless `everything`."""
+    return through(found, unseen_rows(store, found, everything), student, shadow)
+
+
+def unseen_rows(store: Store, found: Standing, everything: bool) -> Iterable[Recorded]:
+    """A task's rows; those that the student was made from only where `everything` is wanted."""
     sets = members(store, found.latest_jobs)
     seen = frozenset() if everything else frozenset(sets["train"] + sets["calibration"])
+    return recorded_rows(store, found.task, seen)
+
+
+def through(
+    found: Standing,
+    rows: Iterable[Recorded],
+    student: Student,
+    shadow: float,
+    watcher: Rehearsal | None = None,
+) -> Replay:
+    """Replay rows through a task's student."""
     key = found.student.encode()
     return replay(
-        recorded_rows(store, found.task, seen),
+        rows,
         found.policy(),
         student.predict,
         lambda row_id: shadow_coin(row_id, key, shadow),
+        watcher,
     )
 
 

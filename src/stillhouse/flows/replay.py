@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +20,10 @@ _US_A_DAY = 86_400_000_000
 
 
 class Recorded(NamedTuple):
-    """One answered request: the teacher's normalised answer, how long it took, what it cost."""
+    """One answered request: the teacher's normalised answer, how long it took, what it cost.
+
+    `teacher` is the model that answered, empty where the log does not name it.
+    """
 
     row_id: str
     at_us: int | None
@@ -28,6 +31,19 @@ class Recorded(NamedTuple):
     label: str
     latency_ms: float | None
     cost_pico: int | None
+    teacher: str = ""
+
+
+class Watcher(Protocol):
+    """Says who answers as the rows go by, and hears what came of each."""
+
+    def policy_for(self, row: Recorded) -> Policy | None:
+        """The policy that this row is answered by; None where it is the teacher's."""
+        ...
+
+    def hear(self, row: Recorded, prediction: Prediction, decision: Decision, coin: bool) -> None:
+        """Take note of a row; it may change who answers the next one."""
+        ...
 
 
 @dataclass(slots=True)
@@ -100,22 +116,30 @@ def replay(
     policy: Policy,
     predict: Callable[[Sequence[str]], Sequence[Prediction]],
     shadowed: Callable[[str], bool],
+    watcher: Watcher | None = None,
 ) -> Replay:
     """Run rows, given in time order, through the policy that would serve them.
 
     The cascade is the one that serves; only the answers come from the log. `predict` is asked for
-    many texts at once, `shadowed` tosses the coin of a request id.
+    many texts at once, `shadowed` tosses the coin of a request id. With a `watcher` the policy is
+    what it says, row by row.
     """
     result = Replay()
     for some in _chunks(rows):
         predictions = predict([row.text for row in some])
         for row, prediction in zip(some, predictions, strict=True):
-            _one(result, row, prediction, policy, shadowed(row.row_id))
+            coin = shadowed(row.row_id)
+            ruling = policy if watcher is None else watcher.policy_for(row)
+            decision = _one(result, row, prediction, ruling, coin)
+            if watcher is not None:
+                watcher.hear(row, prediction, decision, coin)
     result.total = _sum(result.days.values())
     return result
 
 
-def _one(result: Replay, row: Recorded, prediction: Prediction, policy: Policy, coin: bool) -> None:
+def _one(
+    result: Replay, row: Recorded, prediction: Prediction, policy: Policy | None, coin: bool
+) -> Decision:
     decision, teacher_calls, shadow_calls = drive(policy, row.label, prediction, coin)
     tally = result.days.get(day := _day(row.at_us))
     if tally is None:
@@ -136,6 +160,7 @@ def _one(result: Replay, row: Recorded, prediction: Prediction, policy: Policy, 
         tally.agreed += decision.label == row.label
     elif row.latency_ms is not None:
         result.deferred_ms.append(row.latency_ms)
+    return decision
 
 
 def drive(
