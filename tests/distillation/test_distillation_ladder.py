@@ -144,6 +144,7 @@ def test_a_flawless_rehearsal_may_be_forecast_to_accept_everything() -> None:
         ([("low", 0.6, 0.0), ("high", 0.6, 0.0)], "low"),
         ([("low", 0.7, 0.1), ("high", 0.8, 0.5), ("both", 0.9, 0.5)], "both"),
         ([("low", 0.9, 0.5), ("high", 0.8, 0.1), ("both", 0.8, 0.5)], "low"),
+        ([("low", 0.99, 0.99), ("high", 0.995, 1.0)], "low"),  # nothing is left to win
     ],
 )
 def test_a_dearer_recipe_must_earn_its_place(

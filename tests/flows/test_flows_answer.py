@@ -153,13 +153,21 @@ def test_an_unpriced_call_is_booked_as_unpriced_and_never_as_nothing(stage: Stag
     stage.check_books()
 
 
+def test_a_call_that_no_waiting_helps_is_told_not_to_ask_again(stage: Stage) -> None:
+    stage.desk.denies = {0: SPENT._replace(sentence="it never fits", retry_after_seconds=None)}
+    run(stage)
+    assert stage.reader.status == 429
+    assert (b"x-should-retry", b"false") in stage.reader.headers
+    assert b"retry-after" not in dict(stage.reader.headers)
+
+
 def test_nothing_is_sent_when_the_journal_cannot_be_written(stage: Stage) -> None:
     stage.journal.refuses = {0}
     run(stage)
     assert stage.reader.status == 503
     assert "disk is full" in stage.reader.told["error"]["message"]
     assert stage.a.calls == []
-    assert stage.desk.settled == [("hold 0", 0, 0)]
+    assert (stage.notes, stage.desk.settled) == (["released", "whole"], [])
     stage.check_books()
 
 
@@ -170,7 +178,7 @@ def test_what_the_disk_does_not_confirm_is_not_sent(stage: Stage) -> None:
     assert stage.reader.status == 503
     assert stage.a.calls == []
     assert all(entry.fate is Fate.WITHDRAWN for entry in stage.journal.ended)
-    assert stage.desk.settled == [("hold 0", 0, 0)]
+    assert (stage.desk.open, stage.desk.settled) == ({}, [])
 
 
 @pytest.mark.parametrize("slow", [False, True])

@@ -221,12 +221,32 @@ def test_a_quota_that_refuses_a_second_call_ends_the_exchange(stage: Stage) -> N
     stage.check_books()
 
 
-def test_a_fallback_that_cannot_be_asked_ends_the_exchange(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("fate", "status", "sentence"),
+    [
+        (Fate.STATUS, 503, "no"),
+        (Fate.REFUSED, 502, "upstream a fails: refused"),
+        (Fate.CONNECT_TIMEOUT, 504, "upstream a fails: connect_timeout"),
+    ],
+)
+def test_a_fallback_that_cannot_be_asked_leaves_the_failure_before_it_as_what_is_told(
+    stage: Stage, fate: Fate, status: int, sentence: str
+) -> None:
     stage.add_route(Route("spare", (Deployment("lists", "m"),)))
-    stage.a.script = [stage.refusal(503)]
+    stage.a.script = [stage.refusal(503) if fate is Fate.STATUS else stage.failure(fate)]
     run(stage, "a", fallbacks=("spare",))
-    assert stage.reader.status == 400
+    assert stage.reader.status == status
+    assert stage.reader.told["error"]["message"] == sentence
+    assert [entry.last for entry in stage.journal.ended] == [False, True]
+    assert [entry.last for entry in stage.watch.seen[-1].attempts] == [True]
     stage.check_books()
+
+
+def test_a_first_upstream_that_cannot_be_asked_is_the_callers_to_change(stage: Stage) -> None:
+    run(stage, "lists")
+    assert stage.reader.status == 400
+    assert "call a model whose upstream speaks it" in stage.reader.told["error"]["message"]
+    assert stage.journal.entries == []
 
 
 def test_a_journal_that_fails_before_a_second_call_ends_the_exchange(stage: Stage) -> None:

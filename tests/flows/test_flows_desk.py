@@ -238,6 +238,36 @@ def test_concurrent_calls_are_counted_while_they_run(access: Access) -> None:
     run(story())
 
 
+def test_a_request_that_is_given_back_may_be_made_again_and_was_none(access: Access) -> None:
+    async def story() -> None:
+        rate = Quota(Scope.TEAM, "red", Unit.REQUESTS, Window.DAY, 1)
+        seen = Quota(Scope.TEAM, "red", Unit.REQUESTS, Window.DAY, 9, soft=True)
+        async with desk_of(access, rate, seen) as desk:
+            for _ in range(3):
+                desk.release(await got(desk, 1))
+            desk.settle(await got(desk, 1), 1, 1)
+            assert isinstance(await desk.hold("k1", RED, "gpt-5", Need(1, 10)), Denied)
+
+    run(story())
+    assert [(one.spent, one.leased) for one in access.counters().values()] == [(1, 0), (1, 0)]
+
+
+def test_a_call_that_can_never_fit_is_told_so_whatever_else_is_used_up(access: Access) -> None:
+    async def story() -> None:
+        rate = Quota(Scope.TEAM, "red", Unit.REQUESTS, Window.DAY, 1)
+        for order in ((rate, BUDGET), (BUDGET, rate)):
+            async with desk_of(access, *order, worker=f"w{order.index(rate)}") as desk:
+                if order[0] is rate:
+                    desk.settle(await got(desk, 1), 1, 1)
+                assert (await refused(desk, 1)).retry_after_seconds is not None
+                denied = await refused(desk, 1001)
+                assert (denied.quota, denied.retry_after_seconds) == (BUDGET, None)
+                assert "smaller than this call alone" in denied.sentence
+                assert "ask again" not in denied.sentence
+
+    run(story())
+
+
 def test_idle_leases_of_another_worker_come_back_when_they_are_needed(access: Access) -> None:
     async def story() -> None:
         async with (

@@ -95,7 +95,8 @@ def test_an_alarm_stands_and_counts_what_there_was() -> None:
     said = judge.alarm()
     judge.take([row(n, False) for n in range(41, 600)])
     assert said == (
-        "20 of 40 audited answers disagree with the teacher: more than the promised 0.05"
+        "audited answers disagree with the teacher more often than the promised 0.05 of late (20 of 40 "
+        "since it answers)"
     )
     assert judge.alarm().startswith("20 of 599")
     assert (judge.audited, judge.agreed) == (599, 579)

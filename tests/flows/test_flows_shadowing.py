@@ -171,6 +171,29 @@ def test_what_cannot_be_put_any_more_counts_as_done(stage: Any, books: SqliteSto
     assert stage.a.calls == []
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_request_that_the_teacher_would_never_answer_holds_up_no_other(
+    stage: Any, books: SqliteStore, status: int
+) -> None:
+    stage.a.script = [stage.refusal(status), stage.answer_of()]
+    fold(books, [waiting(1), waiting(2)])
+    assert run(stage, books) == Audited(2, held_up=False)
+    assert len(stage.a.calls) == 2
+    assert books.shadows_waiting() == (0, 0)
+    (figures,) = books.serving_figures("desk")
+    assert (figures.shadows_done, figures.shadows_given_up) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_may_be_our_own_fault_is_tried_again(
+    stage: Any, books: SqliteStore, status: int
+) -> None:
+    stage.a.script = [stage.refusal(status)]
+    fold(books, [waiting(1)])
+    assert run(stage, books) == Audited(0, held_up=True)
+    assert books.shadows_waiting()[0] == 1
+
+
 def test_only_so_many_are_under_way_at_a_time(stage: Any, books: SqliteStore) -> None:
     under_way: list[int] = []
     now = [0]

@@ -341,7 +341,7 @@ def test_requests_are_counted_money_is_not_asked_for_and_what_is_under_way_ends(
 def test_the_concurrent_limit_is_free_again_when_the_journal_fails(employed: Employed) -> None:
     employed.stage.journal.refuses = {0}
     serve(employed)
-    assert employed.stage.desk.open == {}
+    assert (employed.stage.desk.open, employed.stage.desk.settled) == ({}, [])
 
 
 def test_a_students_answer_is_never_cached_and_a_teachers_is(employed: Employed) -> None:

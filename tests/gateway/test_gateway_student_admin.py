@@ -126,6 +126,7 @@ def test_tasks_and_verbs_that_are_not_there_are_not_found(house: House, tmp_path
         ("promote", {"share": 1.5}),
         ("promote", {"share": True}),
         ("promote", {"keys": "k1"}),
+        ("promote", {"keys": []}),
         ("promote", {"keys": ["two words"]}),
         ("promote", {"keys": ["k1"], "share": 0.5}),
         ("promote", {"version": 0}),

@@ -22,6 +22,7 @@ from stillhouse.gateway.supervisor import listen
 
 SITE = """
 import asyncio, os, signal, sys
+from contextlib import suppress
 from pathlib import Path
 
 from stillhouse.core.errors import ConfigError
@@ -42,6 +43,11 @@ def app(payload, name):
     word = payload.decode()
     if word == "refuses":
         raise ConfigError("the sentence of the app")
+    if word.startswith("killed"):
+        for number in range(int(word.split()[1])):
+            with suppress(FileExistsError):
+                Path(f"death-{number}").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -330,6 +336,36 @@ def test_an_app_that_cannot_start_ends_it_with_the_apps_sentence(
     _, err = down.end()
     assert err.strip() == "no worker could be started: the sentence of the app"
     assert down.process.returncode == 1
+
+
+def test_workers_that_are_killed_while_they_start_are_started_again(
+    site: Callable[..., Site],
+) -> None:
+    up = site("killed 3").wait_until_up()
+    assert up.get()["x-word"] == "killed 3"
+    up.signal(signal.SIGTERM)
+    out, err = up.end()
+    assert (err, up.process.returncode) == ("", 0)
+    assert "app closed" in out
+
+
+def test_workers_that_are_killed_whenever_they_start_end_it_with_a_sentence(
+    site: Callable[..., Site],
+) -> None:
+    down = site("killed 99")
+    out, err = down.end()
+    assert err.startswith("no worker could be started: killed by SIGKILL 5 times in a row; see")
+    assert "ended (killed by SIGKILL); another one is started" in out
+    assert down.process.returncode == 1
+
+
+def test_a_reload_whose_workers_are_killed_at_first_is_done(site: Callable[..., Site]) -> None:
+    up = site().wait_until_up()
+    up.signal(signal.SIGHUP, "killed 2")
+    up.wait_for("reloaded")
+    while up.get()["x-word"] == "one":  # the old ones may take the last who came
+        pass
+    assert up.get()["x-word"] == "killed 2"
 
 
 def test_a_loop_of_deaths_ends_with_a_sentence(site: Callable[..., Site]) -> None:

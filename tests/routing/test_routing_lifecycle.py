@@ -131,11 +131,12 @@ def test_a_lost_certificate_never_comes_back(
     task.promote(1)
     task.do(verb, 1, who=who)
     assert task.answers is None
-    for again in (
+    tries: list[Callable[[], object]] = [
         lambda: task.promote(1),
         lambda: task.do(lifecycle.shadow, 1),
         lambda: task.do(lifecycle.certify, 1, proof(1)),
-    ):
+    ]
+    for again in tries:
         with pytest.raises(CallerError, match=r"version 1 of desk, which was .* for good"):
             again()
     task.promote(2)

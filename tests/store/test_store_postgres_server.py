@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stillhouse.core.errors import StoreError
+from stillhouse.core.learning import AnswerShape, Task
 from stillhouse.core.serving import PolicyEvent
 from stillhouse.store.opening import existing_store, open_store
 from stillhouse.store.schema import MIGRATIONS
@@ -22,6 +23,7 @@ from stillhouse.store.postgres_address import read_address  # noqa: E402
 from stillhouse.store.postgres_server import PostgresDatabase  # noqa: E402
 
 NewSchema = Callable[[], str]
+LABELS = Task("intents", "sig", AnswerShape.LABELS, "Classify: {}", ("a", "b"), (), tagged=True)
 
 DISK_FULL = """
 CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -341,3 +343,36 @@ def test_a_driver_that_is_not_installed_is_said() -> None:
     )
     assert told.stdout.startswith("StoreError ")
     assert "pip install 'stillhouse[postgres]'" in told.stdout
+
+
+def surveyed(store: PostgresStore, table: str) -> int:
+    """How many rows the server's planner takes a table to have; none where it has never looked."""
+    ((rows,),) = store.database.rows(
+        "SELECT CAST(reltuples AS INTEGER) FROM pg_class WHERE oid = to_regclass(?)", table
+    )
+    return int(rows)
+
+
+def test_what_was_imported_is_planned_by_its_real_size_at_once(store: PostgresStore) -> None:
+    assert surveyed(store, "charges") <= 0
+    with store.importing():
+        keep(store, [an_entry(n) for n in range(300)])
+        assert surveyed(store, "charges") <= 0
+    assert [surveyed(store, table) for table in ("exchanges", "attempts", "charges")] == [300] * 3
+
+
+def test_rows_of_tasks_are_planned_by_their_real_size_at_once(store: PostgresStore) -> None:
+    keep(store, [an_entry(n) for n in range(300)])
+    store.save_tasks([LABELS], [(f"{n:032x}", "intents", f"slot {n}") for n in range(200)])
+    assert [surveyed(store, table) for table in ("charges", "task_rows")] == [300, 200]
+
+
+def test_a_survey_that_another_one_is_in_the_way_of_does_no_harm(dsn: str) -> None:
+    with PostgresStore(also(dsn, "-clock_timeout%3D50")) as store:
+        keep(store, [an_entry(1)])
+        with psycopg.connect(read_address(dsn).conninfo) as other:
+            schema = read_address(dsn).schema
+            other.execute(f'LOCK TABLE "{schema}".task_rows IN SHARE UPDATE EXCLUSIVE MODE')
+            store.save_tasks([LABELS], [(f"{1:032x}", "intents", "slot")])
+            assert surveyed(store, "task_rows") <= 0
+        assert [row.text for row in store.task_rows("intents")] == ["slot"]

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from stillhouse.core.calls import Ended, Started
 from stillhouse.core.learning import AnswerShape, Task
 from stillhouse.core.serving import Change, Consultation, Evidence, PolicyEvent
-from stillhouse.core.traffic import AttemptKind
+from stillhouse.core.traffic import AttemptKind, Message, Request
 from stillhouse.store.face import Store
 from stillhouse.store.journal import JournalWriter
 from stillhouse.store.journal_frames import Frame, Kind, decoded
 from stillhouse.store.journal_reading import JournalFolder
 from stillhouse.store.opening import open_store
+from stillhouse.store.reading import MOST_CHARACTERS
 from stillhouse.store.recording_live import LiveEntry
 from stillhouse.store.schema import APPLICATION_ID, MIGRATIONS
 from stillhouse.store.serving_watch import MOST_TRIES
@@ -210,6 +211,39 @@ def test_a_place_may_lie_behind_more_than_one_reading_ahead(store: Store) -> Non
         "text 601",
         "text 602",
     ]
+
+
+@pytest.mark.parametrize("place_of_text", [0, -1], ids=["stored once", "in its row"])
+def test_however_long_texts_are_few_of_them_are_held_at_a_time(
+    tmp_path: Path, place_of_text: int
+) -> None:
+    size = MOST_CHARACTERS // 3
+
+    def long(n: int) -> LiveEntry:
+        exchange, attempts = consulted(n, kept="")
+        turns = [Message("system", "short"), Message("user", "short")]
+        turns[place_of_text] = Message("user", f"{n}".ljust(size, "x"))
+        return replace(exchange, request=Request(tuple(turns))), attempts
+
+    with SqliteStore(tmp_path / "long.db") as store:
+        for n in range(1, 6):
+            fold(store, long(n))
+        place, seen = 0, []
+        while found := store.watched(place, 500):
+            place = found[-1].number
+            seen.append([len(one.exchange.request.messages[place_of_text].text) for one in found])
+        assert [row for part in seen for row in part] == [size] * 5
+        assert max(map(len, seen)) <= 3
+        texts = [one.request.messages[place_of_text].text[0] for one in store.exchanges()]
+        assert texts == list("12345")
+
+
+def test_an_audit_that_is_refused_is_given_up_once(store: Store) -> None:
+    fold(store, consulted(1))
+    store.shadow_refused(name(1))
+    store.shadow_refused(name(1))
+    assert count(store, "shadow_calls") == 0
+    assert [figures.shadows_given_up for figures in store.serving_figures("t")] == [1]
 
 
 def test_an_audit_is_tried_so_often_and_given_up_with_its_body(store: Store) -> None:

@@ -124,7 +124,7 @@ def test_a_conforming_student_passes() -> None:
         (SaysSomethingToNobody, "no texts get no answers"),
         (SumsToMore, "no shares of one"),
         (OddsOfAnother, "has a likelier label"),
-        (OddsUnlikeItsScore, "its odds are 1.0"),
+        (OddsUnlikeItsScore, "odds 1.0"),
         (OddsOfTooFew, "the odds have the shape"),
         (OddsOfNobody, "no texts get no odds"),
     ],

@@ -108,7 +108,8 @@ def main() -> None:
         wrong.show()
         sys.exit(2)
     except StillhouseError as failed:
-        click.echo(f"stillhouse: {failed}", err=True)
+        said = "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in str(failed))
+        click.echo(f"stillhouse: {said}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stillhouse: interrupted; what was finished is kept", err=True)

@@ -20,6 +20,8 @@ from stillhouse.risk.evidence import Floats
 
 FORECAST_NOISE = 0.02
 """Forecasts of the accept rate closer than this say nothing; then the log loss decides."""
+NEARLY_ALL = 0.98
+"""A forecast accept rate from which on no dearer rung is worth its time."""
 CURVE_SHARES = (0.125, 0.25, 0.5, 1.0)
 
 
@@ -82,12 +84,14 @@ def chosen(rungs: Sequence[Rung]) -> Rung:
     """The rung to certify: a dearer one must be forecast to accept more, or predict better.
 
     Log loss on the rows held out is far steadier than the forecast made from the same rows, so it
-    decides between rungs whose forecasts differ by no more than noise.
+    decides between rungs whose forecasts differ by no more than noise. Not where the cheaper one is
+    forecast to answer nearly everything: it does so at a twentieth of the time.
     """
     best = rungs[0]
     for higher in rungs[1:]:
         gain = higher.forecast_accept_rate - best.forecast_accept_rate
-        better = higher.log_loss < best.log_loss and gain > -FORECAST_NOISE
+        enough = best.forecast_accept_rate >= NEARLY_ALL
+        better = higher.log_loss < best.log_loss and gain > -FORECAST_NOISE and not enough
         if gain >= FORECAST_NOISE or better:
             best = higher
     return best

@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?"
-_NUMBER = r"[^\W\d]*\d\w*(?:[-./:,][^\W\d]*\d\w*)*"  # one way to match: refused in linear time
+_NUMBER = r"[^\W\d]*\d\w*(?:[-./:,][^\W\d]*\d\w*){0,15}"  # one way to match, and it ends soon
 _DATE = rf"(?i:\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}\s+\d{{4}}|{_MONTH}\s+\d{{1,2}},?\s+\d{{4}})"
 _VARYING = rf"(?:{_DATE}|{_NUMBER})"
-_TOKEN = re.compile(rf"(?P<line>\s*\n\s*)|(?P<number>{_VARYING})|[^\W\d]+|[^\w\s]")
+_BREAK = r"(?<!\s)\s*\n\s*"  # from where the blanks begin alone: looked for once, not at each
+_TOKEN = re.compile(rf"(?P<line>{_BREAK})|(?P<number>{_VARYING})|[^\W\d]+|[^\w\s]")
 _ID = re.compile(r"\d[\w.,:/-]*")
 
 NUMBER = "<#>"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from stillhouse.core.learning import Certificate, Refusal
 from stillhouse.core.serving import Charter, Evidence, PolicyEvent, Promise, Standing, Terms
+from stillhouse.flows.evidence import serving_since
 from stillhouse.flows.judging import Judge
 from stillhouse.flows.steering import Version
 from stillhouse.routing import lifecycle
@@ -128,7 +129,7 @@ def holdings(
                         stood.get(version),
                         verdicts.get(version),
                         figures.get(version),
-                        [one for one in events if one.version == version],
+                        events,
                         terms_of(name),
                     )
                 )
@@ -141,13 +142,13 @@ def _holding(
     standing: Standing | None,
     verdict: Certificate | Refusal | None,
     figures: Figures | None,
-    events: Iterable[PolicyEvent],
+    history: Sequence[PolicyEvent],
     terms: Terms,
 ) -> Holding:
     served = [row for row in evidence or () if row.served]
     alarm_share = None
     if evidence is not None and standing is not None and standing.threshold is not None:
-        judge = Judge(charter, standing, terms)
+        judge = Judge(charter, standing, terms, serving_since(history, charter.version))
         judge.take(evidence)
         alarm_share = judge.level
     return Holding(
@@ -160,7 +161,7 @@ def _holding(
         agreed=sum(not row.disagrees for row in served),
         alarm_share=alarm_share,
         figures=figures,
-        events=tuple(events),
+        events=tuple(one for one in history if one.version == charter.version),
     )
 
 

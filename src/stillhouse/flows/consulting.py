@@ -27,6 +27,9 @@ UNAVAILABLE = "the student gave no answer in time"
 UNKNOWN = "the student gave no answer of the task's"
 BELOW = "below threshold"
 BRIDGING = "bridging the teacher's outage"
+MOST_BYTES = 2**18
+"""Of a body that is read for its task: nobody else is answered meanwhile."""
+
 _READABLE = frozenset((Wire.CHAT, Wire.RESPONSES, Wire.MESSAGES, Wire.DECISIONS, Wire.SYSTEMONE))
 _COUNTED_COSTS = 64
 _DECISIONS = frozenset((Wire.DECISIONS, Wire.SYSTEMONE))
@@ -95,9 +98,12 @@ class Ruling(NamedTuple):
 def recognised(staff: Staff, asked: Asked) -> Matter | None:
     """The request's task and what its policy says of it; None where no student has to do with it.
 
-    Students have no part in what is not recorded: nobody could audit them there.
+    Students have no part in what is not recorded: nobody could audit them there. Nor in what is
+    far longer than anything that they could have learnt from.
     """
     if asked.route.recorded is not Recorded.FULL or asked.ask.wire not in _READABLE:
+        return None
+    if len(asked.body) > MOST_BYTES:
         return None
     try:
         request = staff.read(asked.body, asked.ask.wire)

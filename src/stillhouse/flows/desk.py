@@ -109,7 +109,9 @@ class LeasingDesk(Reserving):
             return self._without_store(key, need)
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled():
-                self._release(waiting.result())
+                answered = waiting.result()
+                if isinstance(answered, Hold):
+                    self.release(answered)
             raise
 
     def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
@@ -127,9 +129,13 @@ class LeasingDesk(Reserving):
                 "price for it to the price book, or set allow_unpriced on its route"
             )
             return Denied(quota, sentence)
-        for lease, amount in self._lacking(found, need):
+        lacking = self._lacking(found, need)
+        for lease, amount in lacking:  # first: where one can never fit, none helps by waiting
+            if amount > lease.claim.quota.limit:
+                return self._denied(lease, amount, now)
+        for lease, amount in lacking:
             rest = lease.room + max(0, lease.standing.remaining)
-            if amount > lease.claim.quota.limit or (now < lease.dry_until_us and amount > rest):
+            if now < lease.dry_until_us and amount > rest:
                 return self._denied(lease, amount, now)
         return None
 

@@ -152,7 +152,7 @@ class Hedging:
         alive = [leg for leg in self._legs if leg.ended or leg.failed]
         for leg in self._legs:
             if leg not in alive and (alive or leg is not first):
-                self._house.desk.settle(leg.hold, 0, 0)
+                self._house.desk.release(leg.hold)
         if not alive:  # then the first one's hold is freed by the one who reserved it
             if not self.place:
                 await self._see_closed()

@@ -6,6 +6,7 @@ stops to look. The same rows in the same order always say the same.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -15,6 +16,7 @@ from stillhouse.core.learning import Certificate
 from stillhouse.core.serving import Charter, Evidence, Mode, PolicyEvent, Standing, Terms
 from stillhouse.flows.consulting import knows_teacher
 from stillhouse.routing import lifecycle
+from stillhouse.routing.admission import LONGEST_NAME
 
 LONGEST_RUN = 1e9
 LOOKED_SHARE = 100
@@ -42,7 +44,8 @@ def other_teacher(charter: Charter, model: str) -> str:
     """Why a model that answered is not the certificate's teacher; empty where it is, or unknown."""
     if not model or knows_teacher(charter.teachers, model):
         return ""
-    return f"{model} answered, and the certificate speaks of {', '.join(charter.teachers)}"
+    spoken = ", ".join(charter.teachers)
+    return f"{model[:LONGEST_NAME]} answered, and the certificate speaks of {spoken}"
 
 
 class Judge:
@@ -61,9 +64,9 @@ class Judge:
         self.audited = self.agreed = 0
         self._charter, self._terms = charter, terms
         self._since_us = standing.since_us if since_us is None else since_us
-        self._scores: list[float] = []
-        self._wrong: list[bool] = []
-        self._before: list[float] = []
+        # There may be many rows, and they are kept as long as the version serves.
+        self._scores, self._before = array("d"), array("d")
+        self._wrong = bytearray()
         self._looked = 0
         self._detector = drift.watch(charter.target.max_risk, terms.run_length)
         self._served = self._disagreed = 0
@@ -126,8 +129,9 @@ class Judge:
         if self.standing.mode is not Mode.SERVING or not self._detector.alarm:
             return ""
         return (
-            f"{self._disagreed} of {self._served} audited answers disagree with the teacher: more "
-            f"than the promised {self._charter.target.max_risk:.4g}"
+            "audited answers disagree with the teacher more often than the promised "
+            f"{self._charter.target.max_risk:.4g} of late ({self._disagreed} of {self._served} "
+            "since it answers)"
         )
 
     def inputs_alarm(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from stillhouse.core.quotas import Denied, Hold, Need, Quota, Unit, Window
+from stillhouse.core.quotas import Hold, Need, Quota, Unit, Window
 from stillhouse.core.traffic import Tags
 from stillhouse.flows.leases import Claims, Lease
 from stillhouse.ledger.quotas import check, claims, counter, span
@@ -90,6 +90,10 @@ class Reserving:
             if used > reserved and not lease.soft:
                 lease.over += used - reserved
 
+    def release(self, hold: Hold) -> None:
+        """Undo a reservation: what it was for was never done."""
+        self._undo([self._leases[name] for name in hold.counters], hold.amounts)
+
     def _take(self, found: Claims, need: Need) -> Hold | None:
         """Reserve all or nothing; a request that costs nothing passes money quotas spent or not."""
         cost = need.cost_pico
@@ -115,11 +119,6 @@ class Reserving:
             lease.room -= amount
             lease.open += 1
         return Hold(found.counters, tuple(amounts))
-
-    def _release(self, held: Hold | Denied) -> None:
-        """Undo a reservation that nobody is left to use."""
-        if isinstance(held, Hold):
-            self._undo([self._leases[name] for name in held.counters], held.amounts)
 
     def _undo(self, leases: Iterable[Lease], amounts: Iterable[int]) -> None:
         """Free again what was reserved of the first leases."""

@@ -33,6 +33,8 @@ AT_ONCE = 4
 """So many audits are under way at a time: callers' own requests are to go before them."""
 
 _NOT_MADE = (429, 503)
+_WRONG = (400, 413, 415, 422)
+"""What teachers say of requests that they would never answer."""
 
 
 class ShadowBooks(Protocol):
@@ -44,6 +46,10 @@ class ShadowBooks(Protocol):
 
     def shadow_done(self, exchange_id: str) -> None:
         """The teacher has answered: forget the call and its body."""
+        ...
+
+    def shadow_refused(self, exchange_id: str) -> None:
+        """The teacher will never answer: forget the call and its body, and count it as given up."""
         ...
 
     def shadow_failed(self, exchange_id: str, again_us: int) -> bool:
@@ -91,6 +97,9 @@ async def _audit(house: House, books: ShadowBooks, call: ShadowCall) -> bool:
     told, waits_us = await ask_again(house, call, shadow_id(call.exchange_id, call.tries))
     if told is None or told.status < 400:
         books.shadow_done(call.exchange_id)
+        return True
+    if told.attempts and told.status in _WRONG:  # of a caller's making: it holds up no other
+        books.shadow_refused(call.exchange_id)
         return True
     # What a budget of ours held back was never tried.
     spared = int(not told.attempts and told.status in _NOT_MADE)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from stillhouse.core.calls import Headers
+from stillhouse.core.calls import Headers, UpstreamCall
 from stillhouse.core.catalogue import Upstream, Wire
 from stillhouse.core.errors import CallerError
+from stillhouse.dialects.paths import UPSTREAM_PATH
+from stillhouse.dialects.peek import with_model, with_usage
 from stillhouse.dialects.translate import Translation, translation
+from stillhouse.flows.house import Asked
 
 KEPT_BACK = frozenset(
     b"content-length set-cookie server date alt-svc strict-transport-security via".split()
@@ -15,6 +18,8 @@ KEPT_BACK = frozenset(
 _NOT_THEIRS = (b"access-control-", b"x-stillhouse-", b"cross-origin-")
 _TO_BROWSERS = frozenset(b"clear-site-data location refresh set-cookie2 www-authenticate".split())
 """What an upstream has no say in here: whose pages may read an answer, and what browsers do."""
+
+_CHAT = Wire.CHAT  # members of an enumeration are dear to look up
 
 _STAYS = KEPT_BACK | _TO_BROWSERS
 
@@ -56,4 +61,33 @@ def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
     raise CallerError(
         f"the upstream {upstream.name} speaks {', '.join(upstream.wires)}, and {wire} cannot be "
         "turned into that; call a model whose upstream speaks it"
+    )
+
+
+def call_for(
+    asked: Asked,
+    model: str,
+    wire: Wire,
+    turned: Translation | None,
+    attempt_id: str,
+    caller_key: str,
+) -> UpstreamCall:
+    """A request as its upstream gets it: in its wire, for its model, and so that it tells usage."""
+    ask, body = asked.ask, asked.body
+    if turned is not None:
+        body = turned.request(body, model)
+    else:
+        if model != ask.model:
+            body = with_model(body, model)
+        if ask.stream and wire is _CHAT and not ask.wants_usage:
+            body = with_usage(body)
+    return UpstreamCall(
+        wire,
+        "POST",
+        UPSTREAM_PATH[wire],
+        model,
+        body,
+        ask.stream,
+        (*asked.headers, (b"x-stillhouse-attempt", attempt_id.encode())),
+        caller_key,
     )

@@ -18,6 +18,7 @@ from stillhouse.core.ports import Students
 from stillhouse.core.serving import Change, Evidence, Mode, Notice, PolicyEvent, Terms
 from stillhouse.distillation.recognition import Recogniser
 from stillhouse.flows.evidence import (
+    MOST_CHARACTERS,
     History,
     Posted,
     Said,
@@ -102,7 +103,7 @@ class Watch:
         taught = [
             (one.exchange_id, one.found[tasks].task, one.found[tasks].text)
             for one in seen
-            if one.teacher and tasks in one.found
+            if one.teacher and tasks in one.found and len(one.found[tasks].text) <= MOST_CHARACTERS
         ]
         self.books.keep_watch(PLACE, rows[-1].number, evidence, taught)
         for _, posted in self._posted(Mode.SERVING):

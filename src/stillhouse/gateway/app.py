@@ -111,7 +111,8 @@ class Endpoint:
             visitor.found.get(b"traceparent", b"").decode("latin-1"),
             visitor.key.tags.team,
             visitor.key.students
-            and visitor.found.get(b"x-stillhouse-students", b"").lower() != b"never",
+            and visitor.found.get(b"x-stillhouse-students", b"").lower() != b"never"
+            and not (visitor.caller_key and _on_callers_account(house, route)),
         )
         try:
             await answer(house, asked, caller)
@@ -147,6 +148,15 @@ def _within(route: Route, patterns: tuple[str, ...]) -> Route | None:
         return None
     allowed = tuple(name for name in route.fallbacks if matches(patterns, name))
     return route if allowed == route.fallbacks else replace(route, fallbacks=allowed)
+
+
+def _on_callers_account(house: House, route: Route) -> bool:
+    """Whether a call may go out with the caller's own key: to audit an answer would cost us ours.
+
+    What cannot be audited is no student's to answer.
+    """
+    upstreams = house.catalogue.upstreams
+    return any(upstreams[one.upstream].pass_caller_key for one in route.deployments)
 
 
 def report(exchange_id: str, fault: Exception) -> None:

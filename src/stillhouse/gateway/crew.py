@@ -58,6 +58,7 @@ class Process:
     """One running process and the line to it.
 
     `ready` becomes False where it ends before it is ready; `life` ends with it, and says how.
+    `killed` is then whether somebody else ended it, as a machine out of memory does.
     """
 
     life: asyncio.Task[str]
@@ -67,6 +68,7 @@ class Process:
         self._listeners = listeners
         self.name = f"{job.kind}-{next(_numbers)}"
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.killed = False
         self._why = ""
         self._draining = False
 
@@ -93,6 +95,7 @@ class Process:
         talk.cancel()
         self._late.cancel()
         self._line.close()
+        self.killed = code < 0 and not self._why
         if not self.ready.done():
             self.ready.set_result(False)
         return self._why or _ending(code)
@@ -159,20 +162,25 @@ class Crew:
         self._size = size
         self._say = say
         self._watches: list[asyncio.Task[None]] = []
+        self._came_up: list[asyncio.Future[str]] = []
         self._ending = False
 
     async def launch(self) -> None:
         """Start all, and watch over them."""
         await asyncio.gather(*(self._fill(place) for place in range(self._size)))
         loop = asyncio.get_running_loop()
+        self._came_up = [loop.create_future() for _ in range(self._size)]
         self._watches = [loop.create_task(self._watch(place)) for place in range(self._size)]
 
     async def start(self) -> str:
-        """Start all, wait until they are ready; why not, or nothing."""
+        """Start all, wait until they are ready; why not, or nothing.
+
+        One that ends by itself would do so again. One that is killed is started again.
+        """
         await self.launch()
-        for process in list(self.processes.values()):
-            if not await process.ready:
-                return await process.life
+        for place in self._came_up:
+            if why := await place:
+                return why
         return ""
 
     async def _fill(self, place: int) -> None:
@@ -183,23 +191,30 @@ class Crew:
     async def _watch(self, place: int) -> None:
         """Outlive the processes of a place, one after the other."""
         loop = asyncio.get_running_loop()
-        deaths = 0
-        if not (await self.processes[place].ready or self.job.forever):
-            return  # it never came up: whoever starts the crew hears why
+        came_up, deaths, why = self._came_up[place], 0, ""
         while not self._ending:
             process = self.processes[place]
             ready, began = await process.ready, loop.time()
+            if ready and not came_up.done():
+                came_up.set_result("")
             why = await process.life
-            if self._ending:
-                return
             deaths = deaths + 1 if not ready or loop.time() - began < STEADY_SECONDS else 1
-            if deaths >= MOST_DEATHS and not self.job.forever:
+            loops = deaths >= MOST_DEATHS and not self.job.forever
+            began_well = came_up.done() or self.job.forever
+            if self._ending or not (began_well or process.killed):
+                break
+            if loops and not began_well:
+                why += f" {deaths} times in a row; see that there is enough memory"
+                break
+            if loops:
                 self._lose(f"{self.job.kind}s die over and over; the last one: {why}")
                 return
             self._say(f"{process.name} ended ({why}); another one is started")
             await asyncio.sleep(WAITS[min(deaths, len(WAITS)) - 1])
             if not self._ending:
                 await self._fill(place)
+        if not came_up.done():  # whoever starts the crew hears why
+            came_up.set_result(why)
 
     def _lose(self, sentence: str) -> None:
         if not self.lost.done():

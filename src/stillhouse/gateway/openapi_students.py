@@ -68,6 +68,7 @@ _CANARY: Schema = {
     "keys": {
         "type": ["array", "null"],
         "items": {"type": "string", "pattern": KEY_ID},
+        "minItems": 1,
         "maxItems": MOST_KEYS,
         "description": "Ids of keys; not beside a share below 1.",
     },

@@ -121,7 +121,7 @@ def _is_share(value: object) -> bool:
 
 
 def _are_keys(value: object) -> bool:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > MOST_KEYS:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= MOST_KEYS:
         return False
     return all(isinstance(one, str) and re.fullmatch(KEY_ID, one) for one in value)
 
@@ -136,5 +136,5 @@ _MEANT = {
     "version": "number of a version: 1 or more",
     "why": f"printable text of up to {LONGEST_WHY} characters",
     "share": "share above 0 and up to 1",
-    "keys": f"list of up to {MOST_KEYS} key ids",
+    "keys": f"list of 1 to {MOST_KEYS} key ids",
 }

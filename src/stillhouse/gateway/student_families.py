@@ -182,7 +182,9 @@ def write_status(folder: Path, rows: Sequence[StudentStatus]) -> None:
     """Leave how versions stand where the workers find it; a full disk costs the figures alone."""
     new = folder / f".{STATUS_FILE}.{os.getpid()}"
     with suppress(OSError):
-        new.write_bytes(msgspec.json.encode(rows))
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(msgspec.json.encode(rows))
         new.replace(folder / STATUS_FILE)
 
 

@@ -234,6 +234,12 @@ def refusal(claim: Claim, standing: Standing, amount: int) -> str:
     >>> refusal(Claim(quota, ""), Standing(10, spent=8, leased=2), 1)
     "the quota of 10 requests this minute for team 'red' has 0 left (8 used, 2 reserved) and this \
 call needs 1; ask again later or raise the quota"
+
+    What can never fit is told so.
+
+    >>> refusal(Claim(Quota(Scope.TEAM, "red", Unit.TOKENS, Window.DAY, 10), ""), Standing(10), 12)
+    "the quota of 10 tokens today for team 'red' is smaller than this call alone, which needs up \
+to 12; ask for less or raise the quota"
     """
     quota = claim.quota
     shown = _money if quota.unit is Unit.COST else str
@@ -241,8 +247,14 @@ call needs 1; ask again later or raise the quota"
     name = claim.base.rsplit(":", 3)[0].partition(":")[2] if claim.base else quota.name
     whom = "everybody" if quota.scope is Scope.EVERYBODY else f"{quota.scope} '{name}'"
     need = f"up to {shown(amount)}" if quota.unit in (Unit.COST, Unit.TOKENS) else str(amount)
+    named = f"the quota of {limit}{_DURING[quota.window]} for {whom}"
+    if amount > quota.limit:
+        return (
+            f"{named} is smaller than this call alone, which needs {need}; ask for less or raise "
+            "the quota"
+        )
     return (
-        f"the quota of {limit}{_DURING[quota.window]} for {whom} has "
+        f"{named} has "
         f"{shown(max(0, standing.remaining))} left ({shown(standing.spent)} used, "
         f"{shown(standing.leased)} reserved) and this call needs {need}; ask again later or raise "
         "the quota"

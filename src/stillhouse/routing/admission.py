@@ -11,6 +11,8 @@ from stillhouse.routing.lifecycle import in_canary
 
 OTHER_MODEL = "another model was asked for"
 OTHER_PROMPT = "another prompt"
+LONGEST_NAME = 80
+"""Of a caller's own words in a reason, which people and webhooks are told."""
 
 
 class Candidate(NamedTuple):
@@ -52,7 +54,7 @@ def admit(
         return (
             None,
             OTHER_MODEL,
-            f"asked of {candidate.model}, and the certificate speaks of {spoken}",
+            f"asked of {candidate.model[:LONGEST_NAME]}, and the certificate speaks of {spoken}",
         )
     if candidate.prompt not in charter.prompts:
         return (

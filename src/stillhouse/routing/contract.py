@@ -15,6 +15,9 @@ from stillhouse.core.serving import InputRange
 LEAST_SHARE = 0.01
 """Of the rows learnt from must hold a writing system before it counts as learnt."""
 
+MOST_CHARACTERS = 2**15
+"""Of a text for a student: a longer one would keep it from answering others in time."""
+
 _WIDTHS = ("FULLWIDTH", "HALFWIDTH")
 _SCRIPTS = {"CJK": "han", "IDEOGRAPHIC": "han"}
 _SIGNS = frozenset("µªº")
@@ -34,7 +37,8 @@ def learnt_range(texts: Sequence[str], images: bool = False, tools: bool = False
     holding = Counter(script for text in texts for script in scripts_of(text))
     least = LEAST_SHARE * len(texts)
     scripts = tuple(sorted(script for script, rows in holding.items() if rows >= least))
-    return InputRange(max(map(len, texts), default=0), scripts, images, tools)
+    longest = min(max(map(len, texts), default=0), MOST_CHARACTERS)
+    return InputRange(longest, scripts, images, tools)
 
 
 def in_range(inputs: InputRange, text: str, images: bool, tools: bool) -> str:

@@ -68,6 +68,10 @@ class Database(Protocol):
         """Hold the right to import; StoreError where another process holds it."""
         ...
 
+    def survey(self) -> None:
+        """Let the database see how its tables have grown, where it would go by old figures."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...

@@ -119,7 +119,10 @@ class PostgresDatabase:
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Hold the right to import; StoreError where another process holds it."""
+        """Hold the right to import; StoreError where another process holds it.
+
+        What was imported is surveyed in the end.
+        """
         with translated(self.place):
             if self._importing:
                 raise self._taken()
@@ -127,6 +130,7 @@ class PostgresDatabase:
         self._importing = True
         try:
             yield
+            self.survey()
         finally:
             self._importing = False
             with suppress(psycopg.Error, StoreError):
@@ -151,6 +155,21 @@ class PostgresDatabase:
             f"another process is importing into {self.place}; wait until it ends and run the "
             "import again"
         )
+
+    def survey(self) -> None:
+        """Renew the figures that questions are planned by, for all tables: `ANALYZE`.
+
+        The server does so by itself, but a minute late, and until then it takes new tables for
+        nearly empty: a question about a task of 20,000 rows then takes a hundred times as long. It
+        costs a fraction of a second and may fail without harm.
+        """
+        with suppress(psycopg.Error, StoreError):
+            found = self._writer.execute(
+                "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables "
+                "WHERE schemaname = ?",
+                (self._schema,),
+            )
+            self._writer.execute(f"ANALYZE {found.fetchone()[0]}")
 
     def close(self) -> None:
         """Let every connection go."""

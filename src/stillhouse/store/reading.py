@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice
+from functools import partial
+from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -57,6 +58,12 @@ class TaskRow(NamedTuple):
 
 READ_AHEAD = 200
 """Exchanges whose texts are fetched together."""
+
+MOST_CHARACTERS = 2**25
+"""Of texts that are held together, however long callers make them; one exchange may have more."""
+
+_Item = TypeVar("_Item")
+Rows = list[tuple[Any, ...]]
 
 EXCHANGE_COLUMNS = (
     "e.id, lower(hex(e.exchange_id)), e.messages, e.tools, e.response_format, e.answer, e.tool, "
@@ -150,9 +157,7 @@ class Exchanges:
             *self._wanted.values(),
         )
         recall = Recall(self._database)
-        found = (list(of_one) for _, of_one in groupby(rows, key=itemgetter(0)))
-        while some := list(islice(found, READ_AHEAD)):
-            recall.learn(of_one[0][2] for of_one in some)
+        for some in recall.portions(rows, READ_AHEAD):
             yield from map(recall.exchange, some)
 
 
@@ -162,6 +167,7 @@ class Recall:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[Hashable, Any] = {}
+        self._characters = 0
 
     def _once(self, table: str, number: int, make: Callable[..., Any]) -> Any:
         key = (table, number)
@@ -172,17 +178,31 @@ class Recall:
             self._known[key] = make(*row[1:])
         return self._known[key]
 
-    def learn(self, conversations: Iterable[str]) -> None:
-        """Fetch the texts of many conversations together, not one by one."""
-        turns = (turn for messages in conversations for turn in orjson.loads(messages))
-        numbers = {text for _, text in turns if isinstance(text, int)}
-        if len(self._known) + len(numbers) > REMEMBERED:
+    def portions(self, rows: Iterable[tuple[Any, ...]], most: int) -> Iterator[list[Rows]]:
+        """Rows by exchange, so many at a time as may be held together, with their texts fetched."""
+        exchanges = (list(of_one) for _, of_one in groupby(rows, key=itemgetter(0)))
+        for some in _cut(exchanges, most, lambda of_one: len(of_one[0][2]) + len(of_one[0][5])):
+            texts = {id(of_one): _texts_in(of_one[0][2]) for of_one in some}
+            new = {n for found in texts.values() for n in found if ("texts", n) not in self._known}
+            sizes = dict(self._of_texts("length(body)", new))
+            for part in _cut(some, most, partial(_size, texts, sizes)):
+                self._learn({n for of_one in part for n in texts[id(of_one)]})
+                yield part
+
+    def _learn(self, numbers: set[int]) -> None:
+        """Fetch texts together, not one by one, and forget others where there are too many."""
+        if len(self._known) + len(numbers) > REMEMBERED or self._characters > MOST_CHARACTERS:
             self._known.clear()
+            self._characters = 0
+        for number, body in self._of_texts("body", numbers):
+            self._known["texts", number] = body
+            self._characters += len(body)
+
+    def _of_texts(self, what: str, numbers: set[int]) -> Iterator[tuple[int, Any]]:
         for some in chunks([n for n in numbers if ("texts", n) not in self._known]):
-            for number, body in self._database.rows(
-                f"SELECT id, body FROM texts WHERE id IN {HOLES}", *some
-            ):
-                self._known["texts", number] = body
+            yield from self._database.rows(
+                f"SELECT id, {what} FROM texts WHERE id IN {HOLES}", *some
+            )
 
     def text(self, number: int | None) -> str:
         """The text of a row of `texts`; empty for None."""
@@ -265,3 +285,33 @@ class Recall:
             ok=bool(ok),
             **self.route(route),
         )
+
+
+def _texts_in(messages: str) -> list[int]:
+    """The numbers of the stored texts in the JSON of a conversation."""
+    return [text for _, text in orjson.loads(messages) if isinstance(text, int)]
+
+
+def _size(texts: Mapping[int, list[int]], sizes: Mapping[int, int], of_one: Rows) -> int:
+    return sum(sizes.get(number, 0) for number in texts[id(of_one)])
+
+
+def _cut(
+    items: Iterable[_Item], most: int, size_of: Callable[[_Item], int]
+) -> Iterator[list[_Item]]:
+    """Cut a stream into parts of so many items and characters; each has one at least.
+
+    >>> list(_cut("abcde", 2, lambda one: MOST_CHARACTERS if one == "c" else 1))
+    [['a', 'b'], ['c'], ['d', 'e']]
+    """
+    part: list[_Item] = []
+    characters = 0
+    for one in items:
+        size = size_of(one)
+        if part and (len(part) == most or characters + size > MOST_CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(one)
+        characters += size
+    if part:
+        yield part

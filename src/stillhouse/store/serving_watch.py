@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from stillhouse.core.serving import Consultation, Evidence, ShadowCall, Watched
@@ -34,6 +32,7 @@ class ServingWatch:
     def watched(self, after: int, limit: int) -> list[Watched]:
         """The next booked exchanges behind a place, in the order of their booking.
 
+        Fewer than `limit` where their texts are long: whatever callers send, it is held in memory.
         Exchanges are numbered one transaction after the other, imports included, so none appears
         behind a number that was seen. Attempts that join an exchange later are not told again.
         """
@@ -44,11 +43,10 @@ class ServingWatch:
             after,
             limit,
         )
-        found = [(place, list(of_one)) for place, of_one in groupby(rows, key=itemgetter(0))]
+        recall = Recall(self._database)
+        found = next(recall.portions(rows, limit), [])
         if not found:
             return []
-        recall = Recall(self._database)
-        recall.learn(of_one[0][2] for _, of_one in found)
         consulted = {
             place: (_consultation(facts), about_us)
             for place, about_us, *facts in self._database.rows(
@@ -56,12 +54,12 @@ class ServingWatch:
                 "LEFT JOIN exchanges x ON x.exchange_id = c.about "
                 "WHERE c.exchange > ? AND c.exchange <= ?",
                 after,
-                found[-1][0],
+                found[-1][0][0],
             )
         }
         return [
-            Watched(place, recall.exchange(of_one), *consulted.get(place, (None, 0)))
-            for place, of_one in found
+            Watched(of_one[0][0], recall.exchange(of_one), *consulted.get(of_one[0][0], (None, 0)))
+            for of_one in found
         ]
 
     def newest(self) -> int:
@@ -143,6 +141,11 @@ class ServingWatch:
         """An answer was audited: its body is forgotten."""
         with self._database.transaction() as connection:
             _let_go(connection, exchange_id, "done")
+
+    def shadow_refused(self, exchange_id: str) -> None:
+        """An answer will never be audited: its body is forgotten."""
+        with self._database.transaction() as connection:
+            _let_go(connection, exchange_id, "given_up")
 
     def shadow_failed(self, exchange_id: str, again_us: int) -> bool:
         """Count a try, and wait until an instant; False where there is none to be made any more.

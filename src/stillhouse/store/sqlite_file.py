@@ -144,6 +144,9 @@ class SqliteDatabase:
         """Hold the right to import; StoreError where another process holds it."""
         return sole_importer(self.path)
 
+    def survey(self) -> None:
+        """Nothing: SQLite plans the store's questions well without figures."""
+
     def close(self) -> None:
         """Let go of the file."""
         with translated(self.path):

@@ -1,7 +1,5 @@
 """The work on tasks: what was found, metered jobs, students, verdicts, who served when."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -64,6 +62,7 @@ class Workshop:
                 "((SELECT coalesce(max(id), -1) FROM exchanges WHERE exchange_id = ?), ?, ?)",
                 ((bytes.fromhex(row), numbers.get(task, -1), text) for row, task, text in rows),
             )
+        self._database.survey()
 
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that were found, in the order in which they were saved."""

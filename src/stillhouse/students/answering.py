@@ -320,6 +320,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
+        os.fchmod(listener.fileno(), 0o600)  # on Linux the file has this mode from the beginning
         with reachable(new) as address:
             listener.bind(address)
         new.chmod(0o600)

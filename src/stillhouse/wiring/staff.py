@@ -35,15 +35,24 @@ def coin_key(folder: Path) -> bytes:
     file = folder / _KEY_FILE
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.write(made, os.urandom(_KEY_BYTES))
-            os.close(made)
-        for _ in range(50):  # another process may be about to write it
-            key = file.read_bytes()
-            if len(key) == _KEY_BYTES:
-                return key
+        if not file.exists():
+            _make_key(file)
+        key = file.read_bytes()
+        if len(key) == _KEY_BYTES:
+            return key
     return os.urandom(_KEY_BYTES)
+
+
+def _make_key(file: Path) -> None:
+    """Put a key there, whole from the first instant; of several processes one does."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(os.urandom(_KEY_BYTES))
+        with suppress(FileExistsError):
+            os.link(new, file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def canary_key(key: bytes) -> bytes:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stillhouse.core.calls import Done
 from stillhouse.core.errors import StoreError
 from stillhouse.core.ports import Students
 from stillhouse.core.serving import SHADOW_KEY
-from stillhouse.flows.certificates import holdings
+from stillhouse.flows.certificates import Holding, holdings
 from stillhouse.flows.desk import LeasingDesk
 from stillhouse.flows.house import House, Keeper
 from stillhouse.flows.notices import deliver_due
@@ -123,9 +124,21 @@ class WatchRoom:
         """Leave how versions stand where the metrics find it; seldom where that takes long."""
         now = time.monotonic()
         if now >= self._show_from:
-            write_status(self._folder, statuses(holdings(books, self._settings.students.terms)))
+            found = holdings(books, self._settings.students.terms, evidence=False)
+            shown = (self._shown(books, one) for one in found)
+            write_status(self._folder, statuses(shown))
             took = time.monotonic() - now
             self._show_from = now + max(STATUS_SECONDS, took / STATUS_SHARE)
+
+    def _shown(self, books: Any, holding: Holding) -> Holding:
+        """With what the watch knows of its evidence: to read all of that again would take long."""
+        version = (holding.charter.task, holding.charter.version)
+        judge = self._watch.judges.get(version) if self._watch is not None else None
+        if judge is None:
+            return holding
+        judge.take(list(books.evidence(*version, judge.read)))
+        level = judge.level if judge.standing.threshold is not None else None
+        return replace(holding, audited=judge.audited, agreed=judge.agreed, alarm_share=level)
 
     async def close(self) -> None:
         """Let everything go; audits under way end first, for they cost money."""

@@ -151,4 +151,5 @@ class Workshop:
 
 
 def _say(sentence: str) -> None:
-    print(f"stillhouse: {sentence}", file=sys.stderr, flush=True)
+    said = "".join(sign if sign.isprintable() else "�" for sign in sentence)  # imported names
+    print(f"stillhouse: {said}", file=sys.stderr, flush=True)
