@@ -75,9 +75,9 @@ def test_each_level_is_judged_on_what_it_let_through_itself() -> None:
     watch, _ = watched(rows(100) + rows(100, label="track", begin=100), injected=101)
     raised, stopped = watch.happenings
     wrong = raised.row - 100
-    assert raised.why.startswith(f"{wrong} of {raised.row} audited")
+    assert raised.why.endswith(f"({wrong} of {raised.row} since it answers)")
     again = stopped.row - raised.row
-    assert stopped.why.startswith(f"{again} of {again} audited")
+    assert stopped.why.endswith(f"({again} of {again} since it answers)")
 
 
 def test_terms_that_say_stop_do_not_raise_first() -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from stillhouse.core.catalogue import Wire
@@ -45,7 +46,7 @@ def coin_key(folder: Path) -> bytes:
 
 def _make_key(file: Path) -> None:
     """Put a key there, whole from the first instant; of several processes one does."""
-    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new = file.with_name(f".{file.name}.{os.getpid()}.{get_ident()}")
     try:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             out.write(os.urandom(_KEY_BYTES))
