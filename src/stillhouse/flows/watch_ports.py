@@ -46,6 +46,10 @@ class WatchBooks(Protocol):
         """Keep what was proven."""
         ...
 
+    def newest(self) -> int:
+        """The number of the exchange that was booked last."""
+        ...
+
     def watch_place(self, name: str) -> int:
         """How far a watch has read."""
         ...

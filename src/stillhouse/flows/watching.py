@@ -92,10 +92,13 @@ class Watch:
         self._read_policies()
         if self._judge_all():
             return True
+        tasks = self._of_digest(self.books.recogniser())
+        if not tasks and not self._histories:  # of traffic without tasks there is nothing to know
+            self._pass_by()
+            return False
         rows = self.books.watched(self.books.watch_place(PLACE), self.batch)
         if not rows:
             return False
-        tasks = self._of_digest(self.books.recogniser())
         seen = [see(row, self._recognisers) for row in rows]
         while self._void(seen):
             self._read_policies()
@@ -110,6 +113,12 @@ class Watch:
             if asked := asked_live(posted.charter, seen):
                 self._look_at_inputs(posted.version, asked)
         return True
+
+    def _pass_by(self) -> None:
+        """Leave what is booked unread."""
+        newest = self.books.newest()
+        if newest > self.books.watch_place(PLACE):
+            self.books.keep_watch(PLACE, newest, {}, ())
 
     def _look_at_inputs(self, version: Version, asked: list[tuple[int, str, str, float]]) -> None:
         """Hear of requests in the order in which they came, once their teachers have answered too.
