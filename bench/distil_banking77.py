@@ -23,7 +23,7 @@ from stillhouse.distillation.dataset import Answered, assemble, grouped
 from stillhouse.flows.distil import distil_dataset
 from stillhouse.flows.metering import Meter
 from stillhouse.flows.workbench import Settings
-from stillhouse.risk.certificate import error_budget
+from stillhouse.risk.budget import error_budget
 from stillhouse.store.sqlite import SqliteStore
 from stillhouse.wiring import distil_house, encodings
 

@@ -26,7 +26,7 @@ from stillhouse.core.serving import Charter
 from stillhouse.distillation.dataset import Answered
 from stillhouse.flows.distil import Distillation, distil
 from stillhouse.flows.workbench import House, Settings
-from stillhouse.risk.certificate import error_budget
+from stillhouse.risk.budget import error_budget
 from stillhouse.students.lexical import LexicalRecipe
 from stillhouse.students.shelf import read_student
 

@@ -28,7 +28,7 @@ from stillhouse.distillation.recognition import written
 from stillhouse.flows.chartering import MOST_SCORES, gather_facts
 from stillhouse.flows.distil import Distillation, distil
 from stillhouse.flows.workbench import Facts, Settings
-from stillhouse.risk.certificate import error_budget
+from stillhouse.risk.budget import error_budget
 
 
 def neighbour(name: str) -> ModuleType:

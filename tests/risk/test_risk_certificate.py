@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from stillhouse.risk.budget import error_budget
 from stillhouse.risk.certificate import (
     FIRST_COVERAGE,
-    error_budget,
     grid,
     open_gate,
     reachable_accept_rate,

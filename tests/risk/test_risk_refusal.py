@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from stillhouse.core.learning import Refusal, RefusalReason, Target
-from stillhouse.risk.certificate import calibration_rows_needed, error_budget, grid, open_gate
+from stillhouse.risk.budget import error_budget
+from stillhouse.risk.certificate import calibration_rows_needed, grid, open_gate
 from stillhouse.risk.evidence import Floats
 from stillhouse.risk.refusal import (
     NO_REPEATS,

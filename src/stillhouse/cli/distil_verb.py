@@ -17,7 +17,7 @@ from stillhouse.core.money import Paid
 from stillhouse.flows.distil import Distillation, distil
 from stillhouse.flows.workbench import Settings
 from stillhouse.planner import money_text
-from stillhouse.risk.certificate import error_budget
+from stillhouse.risk.budget import error_budget
 from stillhouse.risk.evidence import exact_interval
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -286,4 +286,3 @@ class Promise:
     delta: float
     spent: float
     left: float
-    facts: Mapping[str, object] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +11,7 @@ from stillhouse.core.serving import Charter, Evidence, PolicyEvent, Promise, Sta
 from stillhouse.flows.evidence import serving_since
 from stillhouse.flows.judging import Judge
 from stillhouse.flows.steering import Version
+from stillhouse.risk.budget import promise
 from stillhouse.routing import lifecycle
 
 
@@ -155,36 +155,13 @@ def _holding(
         charter=charter,
         verdict=verdict,
         standing=standing,
-        promise=promise(charter),
+        promise=promise(charter.task, charter.version, charter.target, charter.delta),
         rows=None if evidence is None else len(evidence),
         audited=len(served),
         agreed=sum(not row.disagrees for row in served),
         alarm_share=alarm_share,
         figures=figures,
         events=tuple(one for one in history if one.version == charter.version),
-    )
-
-
-def promise(charter: Charter) -> Promise:
-    """What was promised of a version, and what is left of its task's error budget after it.
-
-    Version v spends delta * 6 / (pi^2 v^2), whether it was certified or refused: all sum to delta.
-
-    >>> said = promise(_example())
-    >>> round(said.delta, 4), round(said.spent, 4), round(said.left, 4)
-    (0.0076, 0.038, 0.012)
-    """
-    target = charter.target
-    whole = 1 - target.confidence
-    spent = sum(whole * 6 / (math.pi**2 * v**2) for v in range(1, charter.version + 1))
-    return Promise(
-        task=charter.task,
-        version=charter.version,
-        max_risk=target.max_risk,
-        confidence=target.confidence,
-        delta=charter.delta,
-        spent=spent,
-        left=whole - spent,
     )
 
 
@@ -258,13 +235,3 @@ def event_facts(event: PolicyEvent) -> dict[str, object]:
         "at_us": event.at_us,
         "detail": dict(event.detail),
     }
-
-
-def _example() -> Charter:
-    from stillhouse.core.learning import AnswerShape, Target
-
-    none: tuple[str, ...] = ()
-    return Charter(
-        "desk", 2, "", "", AnswerShape.LABELS, {}, (), 0, Target(), 0.05 * 6 / (math.pi**2 * 4),
-        "", none, none, none,
-    )  # fmt: skip

@@ -30,7 +30,8 @@ from stillhouse.flows.chartering import charter_of, written_forms
 from stillhouse.flows.metering import Meter
 from stillhouse.flows.workbench import House, Settings
 from stillhouse.risk import refusal
-from stillhouse.risk.certificate import Gate, error_budget, open_gate
+from stillhouse.risk.budget import error_budget
+from stillhouse.risk.certificate import Gate, open_gate
 from stillhouse.risk.evidence import Floats
 
 METHOD = "e-process fixed sequence (0.9 delta) and 12 levels side by side (0.1 delta)"

@@ -1,42 +1,40 @@
-"""What has been promised of a task's versions, and what is left of its error budget."""
+"""A task's error budget: what each version may spend of it, and what is left for later ones.
+
+Formula: section 4 of the certificate's specification (docs/explanation/certificate.md). Stands on
+the standard library, since the endpoint's workers tell of it too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
-from stillhouse.core.learning import Certificate, Refusal, Target
+from stillhouse.core.learning import Target
 from stillhouse.core.serving import Promise
-from stillhouse.risk.certificate import error_budget
 
 
-def promises(
-    task: str, verdicts: Sequence[tuple[int, Certificate | Refusal]], target: Target
-) -> tuple[Promise, ...]:
-    """One promise for each version of which the gate was asked, in their order.
+def error_budget(delta: float, version: int) -> float:
+    """The part of a task's error budget that version 1, 2, ... may spend; all sum to delta.
 
-    A version spends its part of the budget by being asked about, refused or not: version v gets
-    delta * 6 / (pi^2 v^2), and all together never more than delta. The sum of what was spent also
-    bounds the expected number of false certificates.
-
-    >>> from stillhouse.core.learning import RefusalReason
-    >>> refused = Refusal(RefusalReason.NO_LEVEL_QUALIFIES, "Not yet.")
-    >>> first, second = promises("desk", [(1, refused), (2, refused)], Target())
-    >>> round(first.delta, 4), round(second.spent, 4), round(second.left, 4)
-    (0.0304, 0.038, 0.012)
+    >>> round(error_budget(0.05, 1), 4)
+    0.0304
+    >>> round(sum(error_budget(0.05, version) for version in range(1, 9999)), 4)
+    0.05
     """
-    found: list[Promise] = []
-    spent = 0.0
-    for version, verdict in sorted(verdicts, key=lambda row: row[0]):
-        if isinstance(verdict, Certificate):
-            risk, confidence, delta = verdict.max_risk, verdict.confidence, verdict.delta_spent
-        else:
-            risk, confidence = target.max_risk, target.confidence
-            delta = error_budget(1 - confidence, version)
-        spent += delta
-        facts = {
-            "certified": isinstance(verdict, Certificate),
-            "expected_false_certificates": spent,
-        }
-        left = max(0.0, 1 - target.confidence - spent)
-        found.append(Promise(task, version, risk, confidence, delta, spent, left, facts))
-    return tuple(found)
+    if version < 1:
+        raise ValueError(f"versions count from 1, got {version}")
+    return delta * 6 / (math.pi**2 * version**2)
+
+
+def promise(task: str, version: int, target: Target, delta: float) -> Promise:
+    """What was promised of a version that had `delta`, and what it leaves to later ones.
+
+    A version spends its part by being asked about, certified or refused. What was spent also bounds
+    the expected number of false certificates.
+
+    >>> said = promise("desk", 2, Target(), error_budget(0.05, 2))
+    >>> round(said.delta, 4), round(said.spent, 4), round(said.left, 4)
+    (0.0076, 0.038, 0.012)
+    """
+    whole = 1 - target.confidence
+    spent = math.fsum(error_budget(whole, one) for one in range(1, version + 1))
+    return Promise(task, version, target.max_risk, target.confidence, delta, spent, whole - spent)

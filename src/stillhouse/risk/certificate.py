@@ -39,19 +39,6 @@ class Gate:
     n_disagreements: int
 
 
-def error_budget(delta: float, version: int) -> float:
-    """The part of a task's error budget that version 1, 2, ... may spend; all sum to delta.
-
-    >>> round(error_budget(0.05, 1), 4)
-    0.0304
-    >>> round(sum(error_budget(0.05, version) for version in range(1, 9999)), 4)
-    0.05
-    """
-    if version < 1:
-        raise ValueError(f"versions count from 1, got {version}")
-    return delta * 6 / (math.pi**2 * version**2)
-
-
 def grid(development_scores: npt.ArrayLike, levels: int = LEVELS) -> Floats:
     """Thresholds from strict to loose, by coverage of rows that the gate will not see.
 
@@ -116,6 +103,7 @@ def calibration_rows_needed(max_risk: float, delta: float) -> int:
     The strictest level of the sequence sees a quarter of the rows, so this is more than the rows
     that one level needs; the levels side by side often pass first.
 
+    >>> from stillhouse.risk.budget import error_budget
     >>> calibration_rows_needed(0.05, error_budget(0.05, 1))
     224
     """
