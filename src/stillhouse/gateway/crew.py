@@ -185,7 +185,13 @@ class Crew:
 
     async def _fill(self, place: int) -> None:
         process = Process(self.job, share_of(self.job.listeners, place, self._size))
-        await process.start()
+        starting = asyncio.ensure_future(process.start())
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # the crew ends, and nobody else knows of this one
+            await starting
+            await process.drain(0.0)
+            raise
         self.processes[place] = process
 
     async def _watch(self, place: int) -> None:
@@ -227,6 +233,8 @@ class Crew:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        late = [p for p in self.processes.values() if not p.life.done()]  # started meanwhile
+        await asyncio.gather(*(p.drain(linger_seconds) for p in late))
 
     @property
     def alive(self) -> bool:
