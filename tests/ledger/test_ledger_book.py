@@ -198,6 +198,39 @@ def test_a_call_at_no_known_time_has_a_price_only_where_time_does_not_matter() -
     assert found(PriceBook([always, later]), None) is None
 
 
+INSTANTS = st.none() | st.sampled_from([0, 99, 100, 150, 200, 250, 90_000_000, 10**15])
+DATED = st.builds(
+    Price,
+    provider=st.just("acme"),
+    model=st.just("m"),
+    amounts=st.integers(0, 10**6).map(lambda amount: {"input_tokens": amount}),
+    valid_from_us=st.sampled_from([None, None, 100]),
+    valid_to_us=st.sampled_from([None, None, 200]),
+    known_from_us=st.integers(0, 10**6),
+    window=st.sampled_from([None, None, Window("UTC", (), 0, 1), Window("UTC", (4,))]),
+    own=st.booleans(),
+)
+
+
+@given(prices=st.lists(DATED, max_size=5), asked=st.lists(INSTANTS, min_size=1, max_size=5))
+def test_what_a_book_was_asked_before_changes_none_of_its_answers(
+    prices: list[Price], asked: list[int | None]
+) -> None:
+    try:
+        book = PriceBook(prices)
+    except CallerError:  # two of them contradict each other
+        return
+    for at_us in asked:
+        price = book.find("m", "acme", at_us)
+        assert price == PriceBook(prices).find("m", "acme", at_us)
+        if at_us is None:
+            assert price is None or price.holds_always
+        else:
+            holding = [one for one in book.prices if one.holds_at(at_us)]
+            assert (price in holding) if holding else price is None
+            assert price is None or price.own or not any(one.own for one in holding)
+
+
 NAMES: list[tuple[str, str, str | None]] = [
     ("gpt-4o", "", "2.5"),
     ("GPT-4o", "OPENAI", "2.5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from stillhouse.core.books import CostSource
 from stillhouse.core.errors import CallerError
 from stillhouse.core.money import Avoided, Paid
 from stillhouse.core.traffic import LEAVES, Attempt, Evidence, Usage
+from stillhouse.ledger import charging
 from stillhouse.ledger.charging import billed, charge, reconcile, reverse
 from stillhouse.ledger.prices import Price, Tier
 from stillhouse.ledger.usage import decompose
@@ -20,6 +22,7 @@ from stillhouse.ledger.usage import decompose
 COUNT = st.integers(0, 10**9)
 AMOUNT = st.integers(0, 10**14)
 USAGES = st.builds(Usage, **dict.fromkeys(LEAVES, COUNT))
+UNITS = {leaf: "web_searches" if leaf == "web_searches" else "tokens" for leaf in LEAVES}
 
 
 def usd_per_mtok(**prices: str) -> dict[str, int]:
@@ -111,6 +114,38 @@ def test_charges_sum_to_the_hand_formula(usage: Usage, amounts: dict[str, int]) 
     exact = sum(n * amounts[leaf] for leaf, n in usage.leaves().items())
     assert total is not None
     assert abs(total.pico * 10**6 - exact) <= 10**6 // 2 * len(usage.leaves())
+
+
+BORROWED = {"cache_read_tokens": "input_tokens", "reasoning_tokens": "output_tokens"}
+
+
+@given(
+    USAGES,
+    st.dictionaries(
+        st.sampled_from((*LEAVES, "requests")),
+        AMOUNT | st.integers(0, 10**8).map(lambda halves_per_unit: halves_per_unit * 500_000),
+        min_size=1,
+    ),
+)
+def test_each_charge_is_rounded_by_itself_half_to_even(
+    usage: Usage, amounts: dict[str, int]
+) -> None:
+    quantities = {**usage.leaves(), **({"requests": 1} if "requests" in amounts else {})}
+    expected = []
+    for leaf, n in quantities.items():
+        amount = amounts.get(leaf, amounts.get(BORROWED.get(leaf, "")))
+        exact = None if amount is None else Paid(round(Fraction(n * amount, 10**6)))
+        expected.append((leaf, n, "requests" if leaf == "requests" else UNITS[leaf], exact))
+    charges = charge(Attempt("a", "m", usage=usage), Price("p", "m", amounts))
+    assert [(c.leaf, c.quantity, c.unit, c.billed) for c in charges] == expected
+    assert all(type(c.quantity) is int for c in charges)
+
+
+def test_many_prices_are_not_taken_for_each_other_and_not_all_remembered() -> None:
+    attempt = Attempt("a", "m", usage=Usage(input_tokens=10**6))
+    for n in range(2 * charging._REMEMBERED):  # each is gone when the next one is made
+        assert billed(charge(attempt, Price("p", "m", {"input_tokens": n}))) == Paid(n)
+        assert len(charging._rates) <= charging._REMEMBERED
 
 
 @given(USAGES, st.dictionaries(st.sampled_from(LEAVES), AMOUNT, min_size=1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +8,7 @@ from stillhouse.core.calls import Ask, Fate
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.quotas import Need
 from stillhouse.core.traffic import INPUT_LEAVES, LEAVES, OUTPUT_LEAVES, Attempt, Usage
+from stillhouse.ledger import estimate as estimate_module
 from stillhouse.ledger.charging import billed, charge
 from stillhouse.ledger.estimate import (
     HIDDEN_TOKENS,
@@ -76,6 +78,24 @@ def test_an_unknown_price_is_no_free_price() -> None:
 def test_a_free_local_model_needs_no_money() -> None:
     free = Price("local", "m", {"input_tokens": 0, "output_tokens": 0}, own=True)
     assert need(CHAT, 100, free, 50) == Need(0, 100 + HIDDEN_TOKENS + 50)
+
+
+@pytest.mark.parametrize(
+    ("limit", "choices", "out"), [(None, 1, 50), (7, 0, 7), (7, -2, 7), (7, 3, 21), (-7, 3, 0)]
+)
+def test_no_limit_and_no_number_of_answers_makes_room_of_less_than_nothing(
+    limit: int | None, choices: int, out: int
+) -> None:
+    ask = CHAT._replace(max_output_tokens=limit, choices=choices)
+    assert need(ask, 100, None, 50) == Need(None, 100 + HIDDEN_TOKENS + out)
+
+
+def test_many_prices_are_not_taken_for_each_other_and_not_all_remembered() -> None:
+    for n in [*range(5000), *range(5)]:
+        price = Price("acme", "m", {"input_tokens": n * 10**6, "output_tokens": 0})
+        cost = need(CHAT, 100, price, 50).cost_pico
+        assert cost == (n * (100 + HIDDEN_TOKENS) + 11 if n else 0)
+        assert len(estimate_module._dearest) <= estimate_module._REMEMBERED
 
 
 def test_pictures_take_room_of_their_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -182,6 +183,8 @@ REFUSED: list[tuple[str, str, Mapping[str, object], str]] = [
     ("misses that do not sum", "openai",
      {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 4},
      "4 cache hits . 4 misses"),
+    ("misses that do not sum, and no hits", "openai",
+     {"prompt_tokens": 9, "prompt_cache_miss_tokens": 4}, "0 cache hits . 4 misses"),
     ("two counts for one thing", "openai",
      {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4,
       "prompt_tokens_details": {"cached_tokens": 3}}, "prompt_cache_hit_tokens is 4"),
@@ -205,3 +208,75 @@ def test_a_body_that_does_not_add_up_is_refused_by_name(
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
     with pytest.raises(CallerError, match=", ".join(DIALECTS)):
         decompose({"prompt_tokens": 1}, "cohere")
+
+
+ODD = st.one_of(
+    st.integers(-1, 30), st.sampled_from([None, True, False, 0.0, 10.0, "", "7", 10**40])
+)
+KINDS = ("cached_tokens", "audio_tokens", "image_tokens", "reasoning_tokens", "cache_write_tokens")
+PARTS: st.SearchStrategy[object] = st.dictionaries(st.sampled_from(KINDS), ODD) | st.sampled_from(
+    [None, 4, []]
+)
+ANY_BODY = st.fixed_dictionaries(
+    {"prompt_tokens": st.integers(0, 40) | ODD},
+    optional={
+        "completion_tokens": st.integers(0, 40) | ODD,
+        "total_tokens": ODD,
+        "prompt_tokens_details": PARTS,
+        "completion_tokens_details": PARTS,
+        "cache_read_input_tokens": ODD,
+        "reasoning_tokens": ODD,
+    },
+)
+
+
+def by_the_long_way(body: dict[str, object]) -> dict[str, object]:
+    """The same, so written that nothing of it is taken as it stands on a first look."""
+    longer: dict[str, object] = {"prompt_cache_miss_tokens": None}
+    for name, value in body.items():
+        if isinstance(value, dict):
+            longer[name] = MappingProxyType({"audio_tokens": None, "image_tokens": None, **value})
+        else:
+            longer[name] = value
+    return longer
+
+
+def read(body: Mapping[str, object]) -> Usage | str:
+    try:
+        return decompose(body, "openai")
+    except CallerError as misfit:
+        return str(misfit).split(":")[0].split(" (")[0]  # behind that stands the body itself
+
+
+@given(ANY_BODY)
+def test_the_short_way_through_a_body_reads_what_the_long_way_does(body: dict[str, object]) -> None:
+    assert read(body) == read(by_the_long_way(body))
+
+
+@given(leaves_of("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens"))
+def test_media_that_are_said_to_be_none_change_nothing(usage: Usage) -> None:
+    body = openai_body(usage)
+    for details in ("prompt_tokens_details", "completion_tokens_details"):
+        parts = body[details]
+        assert isinstance(parts, dict)
+        body[details] = {name: n for name, n in parts.items() if name[:5] not in ("audio", "image")}
+    assert decompose(body, "openai") == usage
+
+
+@pytest.mark.parametrize("odd", [False, 0.0, "", [], {}])
+@pytest.mark.parametrize("details", ["prompt_tokens_details", "completion_tokens_details"])
+@pytest.mark.parametrize("kind", ["audio_tokens", "image_tokens"])
+def test_what_looks_like_no_media_but_is_no_count_is_refused(
+    odd: object, details: str, kind: str
+) -> None:
+    body = {"prompt_tokens": 9, "completion_tokens": 2, details: {kind: odd}}
+    with pytest.raises(CallerError, match=f"usage {kind} is"):
+        decompose(body, "openai")
+
+
+@pytest.mark.parametrize("total", [11.0, "11", True])
+def test_a_total_that_fits_but_is_no_count_is_refused(total: object) -> None:
+    parts = (1, 0) if total is True else (9, 2)
+    body = {"prompt_tokens": parts[0], "completion_tokens": parts[1], "total_tokens": total}
+    with pytest.raises(CallerError, match=f"usage total_tokens is {total!r}; a count must be"):
+        decompose(body, "openai")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,6 @@ from stillhouse.core.traffic import Attempt, Evidence, Tags, Usage
 from stillhouse.store.journal import JournalWriter
 from stillhouse.store.journal_frames import HEADER, MAGIC
 from stillhouse.store.journal_reading import JournalFolder
-from stillhouse.store.journal_syncing import Syncer
 
 FACTS = {"p1": '{"model": "m"}', "p2": '{"model": "n"}'}
 
@@ -177,6 +177,19 @@ def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
         journal.append(started(1))
 
 
+def test_after_the_end_nothing_goes_into_a_file_that_has_the_same_number(tmp_path: Path) -> None:
+    journal = writer(tmp_path)
+    other, number = tmp_path / "other", journal._file
+    with other.open("wb") as file:
+        journal.close()
+        os.dup2(file.fileno(), number)
+        for entry in (started(1, price_id="p2"), ended(1, price_id="p2")):
+            with pytest.raises(StoreError, match="is closed"):
+                journal.append(entry)
+        os.close(number)
+    assert other.read_bytes() == b""
+
+
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(1, 400))
 def test_a_torn_tail_loses_the_torn_entry_alone(
@@ -254,7 +267,7 @@ def test_a_file_of_another_kind_is_said_once_and_kept(tmp_path: Path) -> None:
 def test_an_entry_of_a_later_version_is_said_and_the_rest_is_read(tmp_path: Path) -> None:
     journal = writer(tmp_path)
     journal.append(ended(1))
-    odd = ended(2)._replace(fate="melted")  # type: ignore[arg-type]
+    odd = ended(2)._replace(fate="melted")
     journal.append(odd)
     journal.append(ended(3))
     reader = JournalFolder(tmp_path).read(journal.run, (0, 0))
@@ -340,21 +353,28 @@ def test_a_window_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
     assert not JournalFolder(tmp_path).alive(journal.run)
 
 
-def test_a_disk_that_does_not_confirm_fails_those_who_wait(tmp_path: Path) -> None:
-    reads, writes = os.pipe()  # a pipe cannot be synced
+def test_every_write_within_a_window_is_followed_by_a_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fdatasync
 
-    async def run() -> None:
-        syncer = Syncer(tmp_path, writes, 0.0)
-        waits = [syncer.wait() for _ in range(3)]
-        for wait in waits:
-            assert wait is not None
-            with pytest.raises(StoreError, match="did not confirm"):
-                await wait
-        with pytest.raises(OSError, match="Invalid argument"):
-            syncer.close()
+    def watched(file: int) -> None:
+        size = os.fstat(file).st_size
+        sync(file)
+        synced.append(size)
 
-    asyncio.run(run())
-    os.close(reads)
+    monkeypatch.setattr(os, "fdatasync", watched)
+    journal = writer(tmp_path, durability="window", window_seconds=0.001)
+    for n in range(30):
+        journal.append(started(n))
+        if n % 3 == 0:
+            size = segment(tmp_path).stat().st_size
+            until = time.monotonic() + 20
+            while not any(seen >= size for seen in list(synced)) and time.monotonic() < until:
+                time.sleep(0.0005)
+            assert any(seen >= size for seen in synced)
+    journal.close()
 
 
 def test_one_process_folds_at_a_time(tmp_path: Path) -> None:

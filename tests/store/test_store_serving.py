@@ -305,7 +305,7 @@ def test_a_journal_gives_back_what_a_student_was_asked(consultation: Consultatio
 
 def test_a_journal_from_before_there_were_students_is_read() -> None:
     started = consulted(1)[1][0][0]
-    payload = msgspec.msgpack.encode(tuple(started)[:-1])
+    payload = msgspec.msgpack.encode(msgspec.structs.astuple(started)[:-1])
     assert decoded(Frame(0, 0, Kind.STARTED, payload)) == started._replace(consultation=None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import asdict
 
 from stillhouse import wiring
 from stillhouse.cli.configured import books_place, configured
@@ -170,7 +171,7 @@ def revoke(ctx: click.Context, key: str, config: Path | None, place: str | None)
 
 def key_facts(key: VirtualKey, now_us: int) -> dict[str, Any]:
     """What may be shown of a key."""
-    tags = {name: getattr(key.tags, name) for name in Tags.__slots__}
+    tags = asdict(key.tags)
     return {
         "id": key.key_id,
         "name": key.name,

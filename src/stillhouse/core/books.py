@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from stillhouse.core.money import Paid
+from stillhouse.core.nouns import Noun
 from stillhouse.core.traffic import Evidence
 
 
@@ -20,7 +20,7 @@ class CostSource(StrEnum):
     UNPRICED = "unpriced"
 
 
-class Charge(NamedTuple):
+class Charge(Noun):
     """One row of the books, never changed: a correction is a new row that reverses this one.
 
     `leaf` names what was counted (a field of Usage, or `cpu_seconds`), `quantity` how many.

@@ -1,16 +1,16 @@
 """What goes through the endpoint: a caller's request, a call upstream, and what came of it.
 
-These are made many thousand times a second, so they are plain tuples or have slots.
+These are made many thousand times a second, so they are structs (`core.nouns`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
 
 from stillhouse.core.books import Charge
 from stillhouse.core.catalogue import Wire
+from stillhouse.core.nouns import Noun
 from stillhouse.core.serving import Consultation
 from stillhouse.core.traffic import Attempt, Tags
 
@@ -18,7 +18,7 @@ Headers = list[tuple[bytes, bytes]]
 """Header fields as ASGI has them: names in lower case."""
 
 
-class Ask(NamedTuple):
+class Ask(Noun):
     """What a peek into a request's body says, without reading it whole.
 
     `max_output_tokens` is None where the caller set no limit; `choices` is how many answers are
@@ -38,7 +38,7 @@ class Ask(NamedTuple):
     metadata: Mapping[str, object] | None = None
 
 
-class Seen(NamedTuple):
+class Seen(Noun):
     """What an answer's body or stream says of itself: what the books need, and no more.
 
     `usage_body` is the provider's usage object as received, None where it holds none. `model` is
@@ -89,11 +89,12 @@ class Fate(StrEnum):
 _NEVER_SENT = frozenset((Fate.REFUSED, Fate.DNS, Fate.TLS, Fate.CONNECT_TIMEOUT, Fate.WITHDRAWN))
 
 
-class UpstreamCall(NamedTuple):
+class UpstreamCall(Noun):
     """One call as it goes out: `path` follows the upstream's base URL (`/chat/completions`).
 
     `caller_key` is the caller's own provider key where the upstream lets it pass; never logged.
     `max_answer_bytes` is for answers that are passed on in pieces and may be long; 0 for the usual.
+    `attempt_id` goes out as `x-stillhouse-attempt`, where there is one.
     """
 
     wire: Wire
@@ -105,12 +106,13 @@ class UpstreamCall(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     caller_key: str = ""
     max_answer_bytes: int = 0
+    attempt_id: str = ""
 
     def __repr__(self) -> str:
         return f"UpstreamCall({self.method} {self.path}, {self.model}, {len(self.body)} bytes)"
 
 
-class Started(NamedTuple):
+class Started(Noun):
     """Journal: a call is about to go upstream; should nothing more be heard, it is booked so.
 
     `asked` is the caller's body as the route's policy lets it be kept, only in the first attempt of
@@ -135,7 +137,7 @@ class Started(NamedTuple):
     consultation: Consultation | None = None
 
 
-class Ended(NamedTuple):
+class Ended(Noun):
     """Journal: a call ended, with what it used and cost; `last` closes its exchange.
 
     `answer` is the body as kept (of a stream: the events joined to one body's worth of bytes),
@@ -164,7 +166,7 @@ Entry = Started | Ended
 """What a journal holds."""
 
 
-class Done(NamedTuple):
+class Done(Noun):
     """A request that has ended, for those who watch: never bodies, never secrets.
 
     `status` is what the caller was sent. `cost_pico` is None where a part is unpriced.

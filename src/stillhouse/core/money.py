@@ -13,9 +13,10 @@ TypeError: Paid + Avoided: paid and avoided money never mix; keep them in separa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Self
+
+from stillhouse.core.nouns import MappedNoun
 
 PICO = 10**12
 """Units of the smallest amount in one unit of currency."""
@@ -34,8 +35,7 @@ def round_div(numerator: int, denominator: int) -> int:
     return quotient
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Money:
+class Money(MappedNoun):
     """An exact amount: `pico` millionths of a millionth of `currency`."""
 
     pico: int
@@ -112,10 +112,6 @@ class Money:
 class Paid(Money):
     """Money that left, or is owed to, somebody: the only kind the books hold."""
 
-    __slots__ = ()
-
 
 class Avoided(Money):
     """Money that a stated counterfactual would have cost; never enters the books."""
-
-    __slots__ = ()

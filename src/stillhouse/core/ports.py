@@ -144,6 +144,10 @@ class Reply(Protocol):
         """End-to-end header fields, names in lower case."""
         ...
 
+    def whole_body(self) -> bytes | None:
+        """The body where all of it is here already, the same that `read` gives; else None."""
+        ...
+
     async def read(self) -> bytes:
         """The whole body."""
         ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from stillhouse.core.nouns import Noun
 from stillhouse.core.traffic import Tags
 
 
@@ -93,7 +94,7 @@ class Denied(NamedTuple):
     retry_after_seconds: float | None = None
 
 
-class Need(NamedTuple):
+class Need(Noun):
     """What one request may use at most, reserved before it goes upstream.
 
     `cost_pico` is None where no price is known: no money quota lets such a request pass, unless
@@ -105,7 +106,7 @@ class Need(NamedTuple):
     allow_unpriced: bool = False
 
 
-class Hold(NamedTuple):
+class Hold(Noun):
     """What was set aside for a request: names of counters, and how much of each."""
 
     counters: tuple[str, ...]

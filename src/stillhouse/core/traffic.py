@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
-from typing import NamedTuple
+
+from msgspec.structs import astuple
 
 from stillhouse.core.money import Paid
+from stillhouse.core.nouns import MappedNoun, Noun
 
 
 class Evidence(StrEnum):
@@ -32,8 +33,7 @@ def weakest(*grades: Evidence) -> Evidence:
     return max(grades, key=_GRADES.index)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(MappedNoun):
     """Disjoint counts: every token stands in exactly one field, and totals are sums of fields.
 
     >>> Usage(input_tokens=100, cache_read_tokens=900, output_tokens=20).total_input_tokens
@@ -54,8 +54,21 @@ class Usage:
     web_searches: int = 0
 
     def __post_init__(self) -> None:
-        if min(_COUNTS(self)) < 0:
-            name, count = next((n, c) for n, c in zip(LEAVES, _COUNTS(self), strict=True) if c < 0)
+        if (  # in every call: a third of what min() of all counts takes
+            self.input_tokens < 0
+            or self.cache_read_tokens < 0
+            or self.cache_write_5m_tokens < 0
+            or self.cache_write_1h_tokens < 0
+            or self.input_audio_tokens < 0
+            or self.cache_audio_read_tokens < 0
+            or self.input_image_tokens < 0
+            or self.output_tokens < 0
+            or self.reasoning_tokens < 0
+            or self.output_audio_tokens < 0
+            or self.output_image_tokens < 0
+            or self.web_searches < 0
+        ):
+            name, count = next((n, c) for n, c in zip(LEAVES, astuple(self), strict=True) if c < 0)
             raise ValueError(f"{name} is {count}; a count of tokens cannot be negative")
 
     @property
@@ -83,14 +96,12 @@ class Usage:
 
     def leaves(self) -> dict[str, int]:
         """The fields that are not zero, in order."""
-        return {name: count for name, count in zip(LEAVES, _COUNTS(self)) if count}  # noqa: B905
+        return {name: count for name, count in zip(LEAVES, astuple(self)) if count}  # noqa: B905
 
 
-LEAVES: tuple[str, ...] = tuple(f.name for f in fields(Usage))
+LEAVES: tuple[str, ...] = Usage.__struct_fields__
 INPUT_LEAVES: tuple[str, ...] = LEAVES[:7]
 OUTPUT_LEAVES: tuple[str, ...] = LEAVES[7:11]
-_COUNTS: Callable[[Usage], tuple[int, ...]] = attrgetter(*LEAVES)
-"""All counts in one step: every imported row asks for them several times."""
 
 
 class AttemptKind(StrEnum):
@@ -105,7 +116,7 @@ class AttemptKind(StrEnum):
     CACHE = "cache"
 
 
-class Attempt(NamedTuple):
+class Attempt(Noun):
     """One call to one model: the unit of cost.
 
     `at_us` is microseconds since 1970 in UTC, None where the log does not say. `reported_cost` is
@@ -135,8 +146,7 @@ class Message:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(MappedNoun):
     """Who asked, for what: taken from metadata, headers or columns; empty where nobody said."""
 
     task: str = ""

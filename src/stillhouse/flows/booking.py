@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 import orjson
+from msgspec.structs import astuple
 
 from stillhouse.core.calls import Ended, Fate, Seen, Started
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
 from stillhouse.core.money import Paid
+from stillhouse.core.nouns import Noun
 from stillhouse.core.traffic import Attempt, Evidence, Usage
 from stillhouse.dialects.deltas import texts
 from stillhouse.dialects.paths import USAGE_DIALECT
@@ -38,7 +39,7 @@ MOST_PICO = 10**18
 _OK, _REPORTED = Fate.OK, Evidence.REPORTED  # members of an enumeration are dear to look up
 
 
-class Heard(NamedTuple):
+class Heard(Noun):
     """What was heard of a call's answer: `text` is the part of a stream that arrived."""
 
     fate: Fate
@@ -67,15 +68,16 @@ def book(
     the entry says why. A call that never left, or that was refused with a 3xx or 4xx, bought
     nothing.
     """
-    fate, status, seen = heard.fate, heard.status, heard.seen
+    fate, status, seen, begun = heard.fate, heard.status, heard.seen, started.attempt
     usage, evidence, error, text = None, _REPORTED, heard.error, heard.text
-    if seen.usage_body is not None:
+    usage_body = seen.usage_body
+    if usage_body is not None:
         try:
-            usage = sane(decompose_seen(seen, wire))
+            usage = sane(decompose(usage_body, USAGE_DIALECT[wire]))
         except CallerError as misfit:
             error = f"{error}; {misfit}" if error else str(misfit)
             text = text_heard(heard, wire, stream=asked.ask.stream)
-    free = not fate.sent or (usage is None and 300 <= status < 500)
+    free = (usage is None and 300 <= status < 500) or not (fate is _OK or fate.sent)
     if free:
         usage, evidence = Usage(), Evidence.DERIVED
     elif usage is None:
@@ -93,15 +95,28 @@ def book(
         evidence = Evidence.ESTIMATED
         text = text_heard(heard, wire, stream=asked.ask.stream)
         usage = completed_usage(usage, text, house.counter)
-    attempt = _attempt(started.attempt, seen, heard, usage, evidence)
+    tier = seen.service_tier or begun.service_tier
+    attempt = Attempt(
+        begun.attempt_id,
+        seen.model or begun.model,
+        begun.at_us,
+        begun.host,
+        begun.kind,
+        usage,
+        heard.latency_ms,
+        reported_cost(seen.reported_cost) if seen.reported_cost is not None else None,
+        fate is _OK and not seen.error,
+        "" if tier in STANDARD_TIERS else tier,
+        begun.batch,
+        begun.region,
+        evidence,
+    )
     if free:
         charges = nothing_bought(attempt)
     else:
-        begun = started.attempt
         if attempt.model != begun.model or attempt.service_tier != begun.service_tier:
             price = price_of(house, attempt) or price_of(house, attempt._replace(model=begun.model))
         charges = charge(attempt, price) or nothing_bought(attempt)
-    kept = house.keep_body(asked.route, heard.body) if heard.body else ""
     return Ended(
         asked.exchange_id,
         attempt,
@@ -109,8 +124,8 @@ def book(
         fate,
         status,
         heard.first_byte_ms,
-        _json(seen.usage_body) if seen.usage_body is not None else "",
-        kept,
+        _json(usage_body) if usage_body is not None else "",
+        house.keep_body(asked.route, heard.body) if heard.body else "",
         asked.ask.stream and 200 <= status < 300,
         error,
         last,
@@ -142,6 +157,8 @@ def decompose_seen(seen: Seen, wire: Wire) -> Usage:
 
 def sane(usage: Usage) -> Usage:
     """Refuse counts that no call has: they are a fault, and would be more money than there is."""
+    if sum(astuple(usage)) <= MOST_TOKENS:  # all together, and so each
+        return usage
     into, out, searches = usage.total_input_tokens, usage.total_output_tokens, usage.web_searches
     if max(into, out, searches) > MOST_TOKENS:
         raise CallerError(
@@ -160,25 +177,6 @@ def price_of(house: House, attempt: Attempt) -> Price | None:
         service_tier=attempt.service_tier,
         batch=attempt.batch,
         region=attempt.region,
-    )
-
-
-def _attempt(begun: Attempt, seen: Seen, heard: Heard, usage: Usage, evidence: Evidence) -> Attempt:
-    tier = seen.service_tier or begun.service_tier
-    return Attempt(
-        begun.attempt_id,
-        seen.model or begun.model,
-        begun.at_us,
-        begun.host,
-        begun.kind,
-        usage,
-        heard.latency_ms,
-        reported_cost(seen.reported_cost),
-        heard.fate is _OK and not seen.error,
-        "" if tier in STANDARD_TIERS else tier,
-        begun.batch,
-        begun.region,
-        evidence,
     )
 
 

@@ -11,10 +11,12 @@ from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
+import msgspec
 import orjson
 
 from stillhouse.core.books import Charge
 from stillhouse.core.errors import CallerError
+from stillhouse.core.nouns import Noun
 from stillhouse.core.traffic import (
     INPUT_LEAVES,
     OUTPUT_LEAVES,
@@ -331,7 +333,12 @@ def _with_counts(content: bytes, usage: Usage | None) -> bytes:
 
 
 def _refused(call: LoggedCall, reason: str) -> BrokenRow:
-    return BrokenRow(call.line, reason, json.dumps(asdict(call), default=str))
+    return BrokenRow(call.line, reason, json.dumps(asdict(call), default=_plain))
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for: a noun as a map of its fields, anything else as text."""
+    return msgspec.structs.asdict(value) if isinstance(value, Noun) else str(value)
 
 
 def _taken(call: LoggedCall) -> tuple[int, str, str]:

@@ -16,6 +16,8 @@ STANDARD_TIERS = frozenset(("", "default", "auto", "standard", "on_demand"))
 _MEMORY_LIMIT = 4096
 
 _Question = tuple[str, str, str, bool, str]
+_Answer = tuple[Price | None, tuple[Price, ...]]
+"""The price that holds whenever it was asked, if the first one does; and all that fit, in order."""
 
 
 class PriceBook:
@@ -33,7 +35,7 @@ class PriceBook:
         self._hosts = tuple(hosts)
         self._names = HostNames(self._hosts)
         self._listings: dict[tuple[bool, str], dict[str, list[Price]]] = {}
-        self._memory: dict[_Question, tuple[Price, ...]] = {}
+        self._memory: dict[_Question, _Answer] = {}
         for price in prices:
             known = self._prices.get(price.price_id)
             self._prices[price.price_id] = price if known is None else _merge(known, price)
@@ -87,17 +89,22 @@ class PriceBook:
         these speak of several, the call is unpriced.
         """
         question = (model, host, service_tier, batch, region)
-        candidates = self._memory.get(question)
-        if candidates is None:
-            if len(self._memory) >= _MEMORY_LIMIT:
-                self._memory.clear()
-            candidates = self._memory[question] = self._candidates(question)
-        if at_us is None:
-            return candidates[0] if candidates and candidates[0].holds_always else None
+        always, candidates = self._memory.get(question) or self._remember(question)
+        if always is not None or at_us is None:
+            return always
         for price in candidates:
             if price.holds_at(at_us):
                 return price
         return None
+
+    def _remember(self, question: _Question) -> _Answer:
+        """What answers a question at one time or another, kept for the next call."""
+        if len(self._memory) >= _MEMORY_LIMIT:
+            self._memory.clear()
+        candidates = self._candidates(question)
+        always = candidates[0] if candidates and candidates[0].holds_always else None
+        answer = self._memory[question] = always, candidates
+        return answer
 
     def _candidates(self, question: _Question) -> tuple[Price, ...]:
         model, host, tier, batch, region = question

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from msgspec.structs import astuple
 
 from stillhouse.core.books import Charge, CostSource
 from stillhouse.core.errors import CallerError
@@ -18,6 +21,35 @@ _CHARGED_AS = {"cache_read_tokens": "input_tokens", "reasoning_tokens": "output_
 _UNITS = {leaf: "tokens" if leaf.endswith("_tokens") else leaf for leaf in (*LEAVES, "requests")}
 _COMPUTED, _UNPRICED = CostSource.COMPUTED, CostSource.UNPRICED
 _DERIVED = {grade: weakest(grade, Evidence.DERIVED) for grade in Evidence}
+_MILLION = 10**6
+_REMEMBERED = 4096
+
+
+class _Rate(NamedTuple):
+    """What a leaf is charged at, in pico-USD: per million units, and per unit where that is whole.
+
+    Both are None where it is unpriced.
+    """
+
+    leaf: str
+    unit: str
+    per_million: int | None
+    per_unit: int | None
+
+
+class _Rates(NamedTuple):
+    """What everything is charged at by some amounts: the leaves of Usage in order, then requests.
+
+    `amounts` are held so that no others can come to have their id.
+    """
+
+    amounts: Amounts
+    rates: tuple[_Rate, ...]
+    requests: int
+
+
+_rates: dict[int, _Rates] = {}
+"""By the id of a price's amounts: these are never changed."""
 
 
 def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
@@ -35,35 +67,57 @@ def charge(attempt: Attempt, price: Price | None) -> tuple[Charge, ...]:
     [('input_tokens', Paid('0.003' USD), 'computed'), ('output_tokens', None, 'unpriced')]
     """
     usage = attempt.usage
-    amounts: Amounts = {}
+    counts = astuple(usage) if usage is not None else _NOTHING
     if usage is None or price is None:
-        quantities = (usage.leaves() if usage else {}) or {"requests": 1}
-        price_id = price.price_id if price else ""
+        rates, price_id, requests = _UNKNOWN, "", 0 if any(counts) else 1
     else:
-        quantities, price_id = usage.leaves(), price.price_id
         amounts = price.amounts_at(usage.total_input_tokens) if price.tiers else price.amounts
-        if "requests" in amounts:
-            quantities["requests"] = 1
+        _, rates, requests = _rates.get(id(amounts)) or _remember(amounts)
+        price_id = price.price_id
     attempt_id, evidence = attempt.attempt_id, attempt.evidence
     derived = _DERIVED[evidence]
     charges = []
-    for leaf, quantity in quantities.items():
+    for quantity, rate in zip((*counts, requests), rates):  # noqa: B905 (for every call)
+        if not quantity:
+            continue
+        leaf, unit, per_million, per_unit = rate
+        if per_million is None:
+            cost, source, grade, charged_by = None, _UNPRICED, evidence, ""
+        else:
+            pico = (
+                quantity * per_unit
+                if per_unit is not None
+                else round_div(quantity * per_million, _MILLION)
+            )
+            cost, source, grade, charged_by = Paid(pico), _COMPUTED, derived, price_id
+        charge_id = f"{attempt_id}:{leaf}"
+        charges.append(
+            Charge(charge_id, attempt_id, leaf, quantity, unit, cost, source, grade, charged_by)
+        )
+    return tuple(charges)
+
+
+def _remember(amounts: Amounts) -> _Rates:
+    """What these amounts charge each leaf at, kept for the next call."""
+    if len(_rates) >= _REMEMBERED:
+        _rates.clear()
+    found = _rates[id(amounts)] = _rates_of(amounts)
+    return found
+
+
+def _rates_of(amounts: Amounts) -> _Rates:
+    rates = []
+    for leaf, unit in _UNITS.items():
         amount = amounts.get(leaf)
         if amount is None:
             amount = amounts.get(_CHARGED_AS.get(leaf, leaf))
-        charge_id, unit = f"{attempt_id}:{leaf}", _UNITS[leaf]
-        if amount is None:
-            charges.append(
-                Charge(charge_id, attempt_id, leaf, quantity, unit, None, _UNPRICED, evidence)
-            )
-        else:
-            cost = Paid(round_div(quantity * amount, 1_000_000))
-            charges.append(
-                Charge(
-                    charge_id, attempt_id, leaf, quantity, unit, cost, _COMPUTED, derived, price_id
-                )
-            )
-    return tuple(charges)
+        per_unit = None if amount is None or amount % _MILLION else amount // _MILLION
+        rates.append(_Rate(leaf, unit, amount, per_unit))
+    return _Rates(amounts, tuple(rates), 1 if "requests" in amounts else 0)
+
+
+_UNKNOWN = _rates_of({}).rates
+_NOTHING = (0,) * len(LEAVES)
 
 
 def nothing_bought(attempt: Attempt) -> tuple[Charge, ...]:
@@ -74,7 +128,6 @@ def nothing_bought(attempt: Attempt) -> tuple[Charge, ...]:
     >>> [(c.leaf, c.billed) for c in nothing_bought(Attempt("a1", "m"))]
     [('requests', Paid('0' USD))]
     """
-    evidence = weakest(attempt.evidence, Evidence.DERIVED)
     attempt_id = attempt.attempt_id
     return (
         Charge(
@@ -84,8 +137,8 @@ def nothing_bought(attempt: Attempt) -> tuple[Charge, ...]:
             1,
             "requests",
             Paid(0),
-            CostSource.COMPUTED,
-            evidence,
+            _COMPUTED,
+            _DERIVED[attempt.evidence],
         ),
     )
 

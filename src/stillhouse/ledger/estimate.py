@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ask, Fate
@@ -61,27 +60,34 @@ def need(
     >>> need(Ask(Wire.CHAT, "m", max_output_tokens=500), 2000, price, 4096)
     Need(cost_pico=16500000011, tokens=3500, allow_unpriced=False)
     """
+    wire, most, choices = ask.wire, ask.max_output_tokens, ask.choices
     tokens_in = body_bytes + HIDDEN_TOKENS + ask.images * TOKENS_PER_IMAGE
-    limit = ask.max_output_tokens if ask.max_output_tokens is not None else max_output_tokens
-    tokens_out = 0 if ask.wire is _EMBEDDINGS else max(0, limit) * max(1, ask.choices)
-    return Need(_cost(ask, price, tokens_in, tokens_out), tokens_in + tokens_out, allow_unpriced)
-
-
-def _cost(ask: Ask, price: Price | None, tokens_in: int, tokens_out: int) -> int | None:
+    tokens_out = max_output_tokens if most is None else most
+    if wire is _EMBEDDINGS or tokens_out < 0:
+        tokens_out = 0
+    elif choices > 1:
+        tokens_out *= choices
+    tokens = tokens_in + tokens_out
     if price is None:
-        return None
-    top = _dearest.get(price.price_id)
-    if top is None:
-        if len(_dearest) >= _REMEMBERED:
-            _dearest.clear()
-        top = _dearest[price.price_id] = _top(price)
-    output = top.output if top.output is not None or ask.wire not in _NO_ANSWER else 0
-    if top.input is None or output is None:
-        return None if not (top.request and ask.wire in _NO_ANSWER) else top.request
-    rounding = top.leaves  # each charge is rounded by itself
-    parts = tokens_in * top.input + tokens_out * output
-    free = not (top.input or output)
-    return top.request + (0 if free else -(-parts // _MILLION) + rounding)
+        return Need(None, tokens, allow_unpriced)
+    dearest_in, dearest_out, request, leaves = _dearest.get(price.price_id) or _remember(price)
+    if dearest_out is None and wire in _NO_ANSWER:
+        dearest_out = 0
+    cost: int | None = request
+    if dearest_in is None or dearest_out is None:
+        cost = request if request and wire in _NO_ANSWER else None
+    elif dearest_in or dearest_out:
+        parts = tokens_in * dearest_in + tokens_out * dearest_out
+        cost = request - (-parts // _MILLION) + leaves  # each leaf is rounded by itself
+    return Need(cost, tokens, allow_unpriced)
+
+
+def _remember(price: Price) -> _Dearest:
+    """The dearest amounts of a price, kept for the next call."""
+    if len(_dearest) >= _REMEMBERED:
+        _dearest.clear()
+    found = _dearest[price.price_id] = _top(price)
+    return found
 
 
 def _top(price: Price) -> _Dearest:
@@ -111,7 +117,7 @@ def completed_usage(usage: Usage, text_seen: str, counter: TokenCounter) -> Usag
     {'input_tokens': 9, 'output_tokens': 3}
     """
     rest = counter.count(text_seen) - usage.total_output_tokens
-    return replace(usage, output_tokens=usage.output_tokens + max(0, rest))
+    return usage._replace(output_tokens=usage.output_tokens + max(0, rest))
 
 
 def estimated_usage(

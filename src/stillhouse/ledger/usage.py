@@ -66,30 +66,42 @@ def decompose(body: Body, dialect: str) -> Usage:
 
 
 def _decompose_inclusive(body: Body, names: _Names) -> Usage:
-    total_in = _input_total(body, names.input)
-    total_out = _count(body, names.output)
-    parts_in = _details(body, names.input_details)
-    parts_out = _details(body, names.output_details)
-    read, write = _count(parts_in, "cached_tokens"), 0
-    reasoning = _count(parts_out, "reasoning_tokens")
-    if not (_BESIDE.isdisjoint(body) and _WRITTEN.isdisjoint(parts_in)):
+    # For every call: a count that is one is taken as it stands, and whatever else is found in its
+    # place (nothing, null, what is no count) is left to `_count`. So it is with the details.
+    into, out, into_parts, out_parts = names
+    total_in = n if type(n := body.get(into)) is int and n >= 0 else _input_total(body, into)
+    total_out = n if type(n := body.get(out)) is int and n >= 0 else _count(body, out)
+    parts_in = p if type(p := body.get(into_parts)) is dict else _details(body, into_parts)
+    parts_out = p if type(p := body.get(out_parts)) is dict else _details(body, out_parts)
+    n, write = parts_in.get("cached_tokens"), 0
+    read = n if type(n) is int and n >= 0 else _count(parts_in, "cached_tokens")
+    n = parts_out.get("reasoning_tokens")
+    reasoning = n if type(n) is int and n >= 0 else _count(parts_out, "reasoning_tokens")
+    beside = not (_BESIDE.isdisjoint(body) and _WRITTEN.isdisjoint(parts_in))
+    if beside:
         read = _agreed(parts_in, body, _READ)
         write = _agreed(parts_in, body, _WRITE)
         reasoning = _agreed(parts_out, body, _REASONING)
     audio_in, audio_read, image_in, image_read, audio_out, image_out = (
         _NO_MEDIA
-        if _MEDIA.isdisjoint(parts_in) and _MEDIA.isdisjoint(parts_out)
+        if parts_in.get("audio_tokens", 0) is _ZERO  # as OpenAI always says
+        and parts_out.get("audio_tokens", 0) is _ZERO
+        and parts_in.get("image_tokens", 0) is _ZERO
+        and parts_out.get("image_tokens", 0) is _ZERO
         else _media(parts_in, parts_out, read)
     )
     text_in = total_in - read - write - audio_in - image_in
     text_out = total_out - audio_out - image_out
-    if not _reasoning_is_extra(body, names, total_in, total_out, reasoning):
+    n = body.get("total_tokens")
+    inside = n is None or (type(n) is int and n == total_in + total_out)
+    if inside or not _reasoning_is_extra(body, names, total_in, total_out, reasoning):
         text_out -= reasoning
     if text_in < 0 or audio_in < 0 or image_in < 0 or audio_read + image_read > read:
-        raise _overfull(body, names.input, names.input_details)
+        raise _overfull(body, into, into_parts)
     if text_out < 0:
-        raise _overfull(body, names.output, names.output_details)
-    _check_misses(body, total_in, read)
+        raise _overfull(body, out, out_parts)
+    if beside:
+        _check_misses(body, total_in, read)
     return Usage(
         text_in,
         read - audio_read,
@@ -141,10 +153,11 @@ _READ = (
 )
 _WRITE = (("cache_write_tokens", "cache_creation_tokens"), ("cache_creation_input_tokens",))
 _REASONING = (("reasoning_tokens",), ("reasoning_tokens",))
-_BESIDE = frozenset(_READ[1] + _WRITE[1] + _REASONING[1])
+_MISSES = "prompt_cache_miss_tokens"
+_BESIDE = frozenset((*_READ[1], *_WRITE[1], *_REASONING[1], _MISSES))
 _WRITTEN = frozenset(_WRITE[0])
-_MEDIA = frozenset(("audio_tokens", "image_tokens"))
 _NO_MEDIA = (0, 0, 0, 0, 0, 0)
+_ZERO = 0  # what is this very object is a whole number for sure: neither False nor 0.0
 
 
 def _agreed(parts: Body, body: Body, places: tuple[tuple[str, ...], tuple[str, ...]]) -> int:
@@ -215,12 +228,8 @@ def _cached_by_kind(parts_in: Body) -> tuple[int, int]:
 def _reasoning_is_extra(
     body: Body, names: _Names, total_in: int, total_out: int, reasoning: int
 ) -> bool:
-    """Say whether total_tokens shows that reasoning was counted on top of the completion."""
-    if body.get("total_tokens") is None:
-        return False
+    """Say whether a total that is more than its two parts has reasoning on top of them."""
     total = _count(body, "total_tokens")
-    if total == total_in + total_out:
-        return False
     if reasoning and total == total_in + total_out + reasoning:
         return True
     raise CallerError(
@@ -230,9 +239,9 @@ def _reasoning_is_extra(
 
 
 def _check_misses(body: Body, total_in: int, read: int) -> None:
-    if body.get("prompt_cache_miss_tokens") is None:
+    if body.get(_MISSES) is None:
         return
-    misses = _count(body, "prompt_cache_miss_tokens")
+    misses = _count(body, _MISSES)
     if read + misses != total_in:
         raise CallerError(
             f"usage has {read} cache hits + {misses} misses but an input of {total_in} tokens; "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import orjson
+from msgspec.structs import asdict
 
 from stillhouse.core.errors import CallerError
 from stillhouse.core.quotas import Draw, Quota, Scope, Standing, Unit, VirtualKey, Window
@@ -83,7 +84,7 @@ class Access:
     def add_key(self, key: VirtualKey) -> None:
         """Keep a new key; CallerError where its id is taken."""
         terms: dict[str, object] = {
-            "tags": {name: getattr(key.tags, name) for name in Tags.__slots__},
+            "tags": asdict(key.tags),
             "models": key.models,
             "quotas": [[q.scope, q.name, q.unit, q.window, q.limit, q.soft] for q in key.quotas],
         }

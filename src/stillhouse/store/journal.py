@@ -99,17 +99,18 @@ class JournalWriter:
         if type(entry) is Started:
             if entry.price_id and entry.price_id not in noted:
                 self._note(entry.price_id)
-            self._write(framed(_STARTED, entry))
+            self._put(framed(_STARTED, entry))
         else:
             for charge in entry.charges:  # type: ignore[union-attr]
                 if charge.price_id and charge.price_id not in noted:
                     self._note(charge.price_id)
-            self._write(framed(_ENDED, entry))
+            self._put(framed(_ENDED, entry))
         if syncer is None:
             return None
         if self._awaited:
             return syncer.wait()
-        syncer.written()
+        if not syncer.dirty:
+            syncer.written()
         return None
 
     def _doubt(self, syncer: Syncer) -> None:
@@ -123,7 +124,7 @@ class JournalWriter:
         """Finish the segment, sync it, and let it go."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._spoiled = True
         try:
             with suppress(StoreError):  # a full disk: the segment is whole without its last mark
                 self._put(framed(Kind.CLOSED, None))
@@ -141,15 +142,8 @@ class JournalWriter:
         """Write the facts of a price before the first entry that names it."""
         facts = self._price_facts(price_id) if self._price_facts is not None else None
         if facts is not None:
-            self._write(framed(Kind.PRICE, PriceFacts(price_id, facts)))
+            self._put(framed(Kind.PRICE, PriceFacts(price_id, facts)))
         self._noted.add(price_id)
-
-    def _write(self, frame: bytes) -> None:
-        if self._closed:
-            raise StoreError(
-                f"the journal {self._run} is closed; nothing can be written to it any more"
-            )
-        self._put(frame)
 
     def _put(self, frame: bytes) -> None:
         """Write a frame at the end of the segment, or leave nothing of it there."""
@@ -166,9 +160,11 @@ class JournalWriter:
         self._end += length
 
     def _rotate(self) -> None:
-        """Go on in a new segment; without room for one, in the old."""
+        """Go on in a new segment; without room for one, in the old. StoreError after the end."""
         if self._closed:
-            return
+            raise StoreError(
+                f"the journal {self._run} is closed; nothing can be written to it any more"
+            )
         try:
             file = self._new_segment(self._number + 1)
         except OSError:

@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 
 from stillhouse.core.calls import Ended, Entry, Started
+from stillhouse.core.nouns import Noun
 
 MAGIC = b"STILLJ1\n"
 SUFFIX = ".journal"
@@ -47,7 +48,7 @@ class PriceFacts(NamedTuple):
     facts: str
 
 
-class Frame(NamedTuple):
+class Frame(Noun):
     """A whole frame: the bytes from `start` up to `end` of its segment."""
 
     start: int

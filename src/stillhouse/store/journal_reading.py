@@ -268,7 +268,8 @@ class JournalFolder:
 
     def set_aside(self, run: str, reason: str, entries: list[Entry]) -> None:
         """Keep entries that the database refuses in a file of their own, on the disk."""
-        row = {"run": run, "reason": reason, "entries": [entry._asdict() for entry in entries]}
+        kept = [msgspec.structs.asdict(entry) for entry in entries]
+        row = {"run": run, "reason": reason, "entries": kept}
         with _translated(self.folder):
             (self.folder / ASIDE).touch(mode=0o600)
         with _translated(self.folder), (self.folder / ASIDE).open("ab", buffering=0) as file:

@@ -19,7 +19,7 @@ class Syncer:
 
     With a pause, a sync follows so long after the first write; without one, at once. `fault` is
     that of a sync that was refused since `failed` was last asked: what was written may not be on
-    the disk.
+    the disk. `dirty` says that a sync will follow all the same: `written` would change nothing.
     """
 
     def __init__(self, folder: Path, segment: int, pause_seconds: float) -> None:
@@ -28,7 +28,7 @@ class Syncer:
         self._pause = pause_seconds
         self._waiting: deque[Waiting] = deque()
         self._left: deque[int] = deque()
-        self._dirty = False
+        self.dirty = False
         self._new_name = True
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -44,8 +44,8 @@ class Syncer:
 
     def written(self) -> None:
         """Note that there is something to sync."""
-        if not self._dirty:
-            self._dirty = True
+        if not self.dirty:
+            self.dirty = True
             self._wake.set()
 
     def wait(self) -> asyncio.Future[None] | None:
@@ -72,7 +72,7 @@ class Syncer:
         self._left.append(self._segment)
         self._segment = segment
         self._new_name = True
-        self._dirty = True
+        self.dirty = True
         self._wake.set()
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Syncer:
             if self._pause:
                 self._stopping.wait(self._pause)
             self._wake.clear()
-            self._dirty = False
+            self.dirty = False
             try:
                 self._sync()
             except OSError as error:
