@@ -207,9 +207,12 @@ def test_a_fault_may_stand_in_the_text_and_spare_later_attempts(run: Run) -> Non
     async def story() -> None:
         async with Bench() as bench:
             body = body_of(Wire.CHAT, user="[fault-503-first]")
-            first = await bench.ask(Wire.CHAT, body, (b"x-stillhouse-attempt", b"a" * 32))
-            later = await bench.ask(Wire.CHAT, body, (b"x-stillhouse-attempt", b"a" * 32 + b"-2"))
-            assert (first[0], later[0]) == (503, 200)
+            asked = call_of(Wire.CHAT, body)
+            for attempt_id, status in (("a" * 32, 503), ("a" * 32 + "-2", 200)):
+                call = asked._replace(attempt_id=attempt_id)
+                reply = await bench.provider.send(call, not_noted)
+                await reply.read()
+                assert reply.status == status
             assert [call.attempt[32:] for call in bench.faulty.seen] == ["", "-2"]
 
     run(story())

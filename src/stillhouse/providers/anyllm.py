@@ -234,6 +234,10 @@ class _Stream:
         """Chunks come from the library, and can only be waited for."""
         return
 
+    def whole_body(self) -> None:
+        """Most of it is still to come."""
+        return
+
     async def read(self) -> bytes:
         """The whole stream."""
         return b"".join([event async for event in self.chunks()])

@@ -52,6 +52,12 @@ class CannedReply:
         """End-to-end header fields."""
         return self._headers
 
+    def whole_body(self) -> bytes | None:
+        """The whole body, unless it takes its time or ends in a failure."""
+        if self._pause_seconds or self._error is not None or self._cancelled:
+            return None
+        return b"".join(self._parts)
+
     async def read(self) -> bytes:
         """The whole body, once its time has passed."""
         return b"".join([part async for part in self.chunks()])

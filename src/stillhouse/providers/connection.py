@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from stillhouse.core.calls import Fate
+from stillhouse.core.calls import Fate, Headers
 from stillhouse.core.errors import UpstreamError
 from stillhouse.providers.framing import OF_CONNECTION, only_chunk, promised_seconds
 from stillhouse.providers.reply import HIGH_WATER, HttpReply
@@ -40,7 +40,11 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Carries one call at a time; `open` is False once it cannot carry another."""
+    """Carries one call at a time; `open` is False once it cannot carry another.
+
+    `peek(0)` is not empty where something has arrived that the event loop has yet to read: while
+    nothing is under way, an end most likely.
+    """
 
     __slots__ = (
         "_alarm",
@@ -49,8 +53,8 @@ class Connection(asyncio.Protocol):
         "_chunk_over",
         "_close_delimited",
         "_complete",
+        "_fields",
         "_head_bytes",
-        "_headers_over",
         "_interim",
         "_keep",
         "_loop",
@@ -58,13 +62,13 @@ class Connection(asyncio.Protocol):
         "_no_body",
         "_owner",
         "_parser",
-        "_poll",
         "_reply",
         "_sipping",
         "_transport",
         "_upstream",
         "keep_seconds",
         "open",
+        "peek",
         "rested_at",
     )
 
@@ -74,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._parser = HttpResponseParser(self)
         self._reply: HttpReply | None = None
+        self._fields: Headers | None = None
         self._transport: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -82,23 +87,22 @@ class Connection(asyncio.Protocol):
         self.rested_at = 0.0
         self.keep_seconds: float | None = None
 
-    def quiet(self) -> bool:
-        """Whether nothing has arrived that the event loop has yet to read: an end, most likely."""
-        return not self._poll.poll(0)
-
     def put(self, head: bytes, body: bytes, reply: HttpReply, no_body: bool) -> None:
         """Write a request; its answer goes into `reply`. `no_body`: it will be headers alone."""
         self._reply = reply
+        self._fields = reply.headers  # until the head is over
         self._no_body = no_body
         self._head_bytes = 0
-        self._complete = self._interim = self._headers_over = self._keep = False
+        self._complete = self._interim = self._keep = False
         self._between = self._chunk_over = False
         self._close_delimited = True
-        self._named: bytes = b""
-        at = min(reply.first_byte_at, reply.total_at)
+        self._named = b""
+        total_at, first_at = reply.total_at, reply.first_byte_at
+        at = first_at if first_at < total_at else total_at
         if self._alarm is None or at < self._alarm_at:
             self._arm(at)
-        transport = cast(asyncio.Transport, self._transport)
+        transport = self._transport
+        assert transport is not None
         if len(body) <= MAX_HEAD_BYTES:
             transport.write(head + body)
         else:
@@ -132,8 +136,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)
-        self._poll = select.poll()
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self.peek = poll.poll
         self.open = True
         self._owner.came(self)
 
@@ -149,40 +154,43 @@ class Connection(asyncio.Protocol):
             if reply.received > reply.limit:
                 self._break(self._too_long(reply))
                 return
-            if reply.sink is not None and not reply.parts:
-                reply.hand(chunk)
+            sink = reply.sink
+            if sink is not None and not reply.parts:
+                if not sink(chunk):
+                    reply.refuse()
                 return
             reply.parts.append(chunk)
             reply.buffered += size
-        elif not self._parse(reply, data):
-            return
+        else:
+            before = reply.received
+            try:
+                self._parser.feed_data(data)
+            except (HttpParserError, HttpParserUpgrade) as error:
+                if not self._complete:
+                    self._unreadable(error)
+                    return
+                self._keep = False  # the answer is whole; what follows it is nobody's
+            if self._complete:
+                self._finish(reply)
+                return
+            if not self._goes_on(data, told=reply.received != before):
+                return
         if reply.status:
             if reply.buffered > HIGH_WATER and not (reply.whole or reply.paused):
                 reply.paused = True
                 self.pause()
             reply.wake()
 
-    def _parse(self, reply: HttpReply, data: bytes) -> bool:
-        """Feed the parser; False where the answer is over by that, well or not."""
-        before = reply.received
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            if not self._complete:
-                self._unreadable(error)
-                return False
-            self._keep = False  # the answer is whole; what follows it is nobody's
-        if self._complete:
-            self._finish()
-            return False
+    def _goes_on(self, data: bytes, *, told: bool) -> bool:
+        """Note a read that did not end the answer; False where too much of it told no body."""
         self._between = self._chunk_over and data.endswith(b"\r\n")
-        if reply.received != before:
+        if told:
             self._head_bytes = 0
-        else:  # a head, or what may stand behind a body
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(Fate.TOO_LARGE, f"sent more than {MAX_HEAD_BYTES} bytes of headers")
-                return False
+            return True
+        self._head_bytes += len(data)  # a head, or what may stand behind a body
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(Fate.TOO_LARGE, f"sent more than {MAX_HEAD_BYTES} bytes of headers")
+            return False
         return True
 
     def eof_received(self) -> None:
@@ -202,16 +210,18 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; trailers are let fall."""
-        reply = self._reply
-        if reply is None or self._headers_over:
+        fields = self._fields
+        if fields is None:
             return
         name = name.lower()
-        if name in OF_CONNECTION:
-            self._framing(reply, name, value)
-        else:
-            reply.headers.append((name, value))
-            if len(reply.headers) > MAX_HEADERS:
+        if name not in OF_CONNECTION:
+            fields.append((name, value))
+            if len(fields) > MAX_HEADERS:
                 raise self._error(Fate.TOO_LARGE, f"sent more than {MAX_HEADERS} header fields")
+        elif name == b"content-length":  # all that most answers have of these
+            self._close_delimited = False
+        else:
+            self._framing(name, value)
 
     def on_headers_complete(self) -> None:
         """The status is known."""
@@ -226,7 +236,7 @@ class Connection(asyncio.Protocol):
                 raise self._error(Fate.GARBAGE, "switched protocols, which nobody asked for")
             self._interim = True
             return
-        self._headers_over = True
+        self._fields = None
         self._keep = self._parser.should_keep_alive() and not self._close_delimited
         if self._named:
             named = {name.strip().lower() for name in self._named.split(b",")}
@@ -276,15 +286,14 @@ class Connection(asyncio.Protocol):
 
     # Own affairs.
 
-    def _framing(self, reply: HttpReply, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
-            self._close_delimited = False
-        elif name == b"transfer-encoding":
+    def _framing(self, name: bytes, value: bytes) -> None:
+        if name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
                 raise self._error(Fate.GARBAGE, "uses a transfer coding other than chunked")
             self._close_delimited = False
         elif name == b"content-encoding":
-            coding = value.decode("latin-1").strip()
+            coding, reply = value.decode("latin-1").strip(), self._reply
+            assert reply is not None
             reply.coding = f"{reply.coding}, {coding}" if reply.coding else coding
         elif name == b"connection":
             if value.lower() not in (b"keep-alive", b"close"):
@@ -292,22 +301,20 @@ class Connection(asyncio.Protocol):
         elif name == b"keep-alive":
             self.keep_seconds = promised_seconds(value)
 
-    def _finish(self) -> None:
+    def _finish(self, reply: HttpReply) -> None:
         """Hand the whole answer over, and the connection back."""
-        reply, self._reply = self._reply, None
+        self._reply = None
         keep = self._keep and self.open
         transport = self._transport
         if transport is not None:
             if keep and transport.get_write_buffer_size():
                 keep = False  # it answered before it had read all; the rest would garble the next
             if keep and self._sipping:
-                self._gulp(transport, paused=reply is not None and reply.paused)
+                self._gulp(transport, paused=reply.paused)
             if not keep:
                 self.open = False
                 _let_go(transport)
-        if reply is not None:
-            reply.paused = False
-            reply.end()
+        reply.end()
         self.rested_at = self._loop.time()
         self._owner.free(self, keep)
 
@@ -329,7 +336,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         if reply is not None:
-            reply.paused = False
             reply.end(error)
             self._owner.free(self, False)
 
@@ -340,7 +346,7 @@ class Connection(asyncio.Protocol):
             return
         if reply.status and self._close_delimited and not torn:
             self._keep = False
-            self._finish()
+            self._finish(reply)
         elif reply.status:
             self._fail(Fate.TRUNCATED, "closed the connection in the middle of its answer")
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from stillhouse import __version__
 from stillhouse.core.calls import UpstreamCall
@@ -11,8 +10,11 @@ from stillhouse.core.catalogue import Upstream, Wire
 from stillhouse.core.errors import CallerError, ConfigError
 from stillhouse.providers.dialling import ForwardProxy, Place
 
+_Fields = tuple[tuple[bytes, bytes], ...]
+
 ANTHROPIC_VERSION = b"2023-06-01"
 _PATH = re.compile(r"/[!-~]*")
+_BODILESS = ("GET", "HEAD", "DELETE")
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -32,10 +34,13 @@ _OURS = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"x-api-key",
+        b"x-stillhouse-attempt",
     )
 )
-"""Fields of one connection, and of who pays: never taken from a caller's headers."""
+"""Fields of one connection, of who pays, and our own: never taken from a caller's headers."""
 _MOST_KEPT = 1024
+_LONGEST_KEPT = 4096
+"""Heads that are kept, and bytes of one: callers say what is in them."""
 
 
 class Heads:
@@ -54,7 +59,8 @@ class Heads:
             if proxy.credentials:
                 self._fixed.append((b"proxy-authorization", proxy.credentials.encode("ascii")))
         self._own = [_checked(upstream, n, v) for n, v in upstream.headers.items()]
-        self._kept: dict[tuple[str, str, Wire], tuple[bytes, frozenset[bytes]]] = {}
+        self._bare: dict[tuple[str, str, Wire], tuple[bytes, frozenset[bytes]]] = {}
+        self._kept: dict[tuple[str, str, Wire, _Fields], bytes] = {}
         if key and not _VALUE.fullmatch(key.encode()):
             raise ConfigError(
                 f"the key of upstream {upstream.name} holds a control character; "
@@ -71,20 +77,37 @@ class Heads:
         if call.caller_key and self._upstream.pass_caller_key:
             start, _ = self._compose(call, call.caller_key, call.headers)
         else:
-            start = self._start(call)
-        if not call.body and call.method in ("GET", "HEAD", "DELETE"):
-            return start + b"\r\n"
-        return start + b"content-length: %d\r\n\r\n" % len(call.body)
+            said = (call.method, call.path, call.wire, call.headers)
+            start = self._kept.get(said) or self._remember(said, call)
+        rest = "\r\n"
+        if call.body or call.method not in _BODILESS:
+            rest = f"content-length: {len(call.body)}\r\n\r\n"
+        attempt_id = call.attempt_id
+        if attempt_id:  # the one field that no two calls share
+            if not attempt_id.isprintable():
+                raise CallerError(f"the attempt {attempt_id[:40]!r} holds what no header may have")
+            rest = f"x-stillhouse-attempt: {attempt_id}\r\n{rest}"
+        return start + rest.encode()
+
+    def _remember(self, said: tuple[str, str, Wire, _Fields], call: UpstreamCall) -> bytes:
+        """Put the part of a head together that does not differ with each call, and keep it."""
+        start = self._start(call)
+        if len(start) <= _LONGEST_KEPT:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[said] = start
+        return start
 
     def _start(self, call: UpstreamCall) -> bytes:
-        """All but the length: put together once, unless a caller's header replaces one of it."""
+        """A caller's headers behind those of every call, unless one replaces one of these."""
         known = (call.method, call.path, call.wire)
-        kept = self._kept.get(known)
-        if kept is None:
-            kept = self._compose(call, self._key, ())
-            if len(self._kept) < _MOST_KEPT:
-                self._kept[known] = kept
-        start, names = kept
+        bare = self._bare.get(known)
+        if bare is None:
+            bare = self._compose(call, self._key, ())
+            if len(self._bare) >= _MOST_KEPT:
+                self._bare.clear()
+            self._bare[known] = bare
+        start, names = bare
         for name, value in call.headers:
             if name in names:
                 return self._compose(call, self._key, call.headers)[0]
@@ -93,13 +116,13 @@ class Heads:
         return start
 
     def _compose(
-        self, call: UpstreamCall, key: str, headers: Iterable[tuple[bytes, bytes]]
+        self, call: UpstreamCall, key: str, headers: _Fields
     ) -> tuple[bytes, frozenset[bytes]]:
         """A head without its length and its end, and the names of the fields in it."""
         fields = dict(self._fixed)
         fields[b"accept-encoding"] = b"identity"
         fields[b"user-agent"] = b"stillhouse/" + __version__.encode("ascii")
-        if call.method not in ("GET", "HEAD", "DELETE"):
+        if call.method not in _BODILESS:
             fields[b"content-type"] = b"application/json"
         fields.update(self._credentials(call.wire, key))
         fields.update(self._own)

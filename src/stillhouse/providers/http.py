@@ -64,34 +64,42 @@ class HttpProvider:
         """Put a call; returns at the answer's headers, whatever its status.
 
         A call that waits for its turn under `max_concurrency` waits as long as it would for a
-        first byte. The first byte is waited for from when the request was written; the time in
-        all counts from here. Raises UpstreamError.
+        first byte. The first byte is waited for from just before the request is written; the time
+        in all counts from here. Raises UpstreamError.
         """
         head = self._heads.head(call)
         loop = self._loop
         if loop is None:  # kept, because asking for it is a system call until Python 3.12
             loop = self._loop = asyncio.get_running_loop()
-        timeouts = self._timeouts
+        pool, timeouts = self._pool, self._timeouts
         now = loop.time()
         total_at = now + timeouts.total_seconds
-        connection = self._pool.try_take()
+        connection = pool.try_take()
         if connection is None:
             patience = min(timeouts.first_byte_seconds, timeouts.total_seconds)
-            connection = await self._pool.take(patience)
+            connection = await pool.take(patience)
+            now = loop.time()
         try:
             waited = sending()
             if waited is not None:
                 await waited
         except BaseException:
-            self._pool.free(connection, connection.open)
+            pool.free(connection, connection.open)
             raise
         if waited is not None:  # time has passed: its peer may have left, and not a byte has
-            connection = await self._pool.ready(connection)
-        first_byte_at = loop.time() + timeouts.first_byte_seconds
+            connection = await pool.ready(connection)
+            now = loop.time()
         limit = call.max_answer_bytes or self._limit
-        reply = HttpReply(connection, limit, first_byte_at, total_at, loop)
+        reply = HttpReply(connection, limit, now + timeouts.first_byte_seconds, total_at, loop)
+        reply.waiter = headed = loop.create_future()
         connection.put(head, call.body, reply, call.method == "HEAD")
-        await reply.head()
+        try:
+            await headed
+        except BaseException:
+            reply.cancel()  # an answer that is whole has let its connection go to another call
+            raise
+        if not reply.status and reply.error is not None:
+            raise reply.error
         if reply.status >= 400:  # some quote the key that they refuse
             reply.secret = self._heads.secret(call)
         return reply

@@ -50,7 +50,7 @@ class Pool:
         """A resting connection whose peer is still there; None where `take` has to be asked."""
         if self._idle and not self._waiting and self._busy < self._limit:
             connection = self._idle[-1]
-            if connection.open and connection.quiet():
+            if connection.open and not connection.peek(0):
                 self._idle.pop()
                 self._busy += 1
                 return connection
@@ -73,7 +73,7 @@ class Pool:
             while connection is not None or self._idle:
                 if connection is None:
                     connection = self._idle.pop()
-                if connection.open and not connection.quiet():
+                if connection.open and connection.peek(0):
                     # Two turns: the first may only learn of the socket, the second reads it.
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
@@ -105,7 +105,10 @@ class Pool:
                 self._idle.append(connection)
                 if self._sweeper is None:
                     self._sweep_later()
-        self._give_turn_back()
+        if self._waiting or self._closing:
+            self._give_turn_back()
+        else:  # as that does where nobody waits, neither for a turn nor for the end
+            self._busy -= 1
 
     def gone(self, connection: Connection) -> None:
         """Forget a connection whose socket is closed."""

@@ -92,17 +92,12 @@ class HttpReply:
         self.first_byte_at = first_byte_at
         self.total_at = total_at
 
-    async def head(self) -> None:
-        """Wait for status and headers; whoever stops waiting closes the connection."""
-        try:
-            while not self.status and not self.ended:
-                self.waiter = self.loop.create_future()
-                await self.waiter
-        except BaseException:
-            self.line.abort()
-            raise
-        if self.error is not None and not self.status:
-            raise self.error
+    def whole_body(self) -> bytes | None:
+        """The body where all of it is here, and as it was meant; else None, and `read` it."""
+        if not self.ended or self.error is not None or self.coding or self.secret:
+            return None
+        parts = self.parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read(self) -> bytes:
         """The whole body, decoded; an error's without the key that it may quote."""
@@ -137,7 +132,7 @@ class HttpReply:
         while True:
             while self.parts:
                 if not sink(self._fetch()):
-                    self._refused()
+                    self._hold_back()
                     return False
             if self.error is not None:
                 raise self.error
@@ -167,13 +162,6 @@ class HttpReply:
             await self._arrival()
         return self._fetch()
 
-    def hand(self, part: bytes) -> None:
-        """Give a part to the sink that waits for it; where it wants no more, tell who waits."""
-        sink = self.sink
-        if sink is not None and not sink(part):
-            self._refused()
-            self.wake()
-
     def wake(self) -> None:
         """Tell whoever waits that there is something to see."""
         sink = self.sink
@@ -182,19 +170,24 @@ class HttpReply:
                 if not self.ended:
                     return
             else:
-                self._refused()
+                self._hold_back()
         waiter = self.waiter
         if waiter is not None and (not self.whole or self.ended):
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
+    def refuse(self) -> None:
+        """The sink wants no more for now: tell who waits."""
+        self._hold_back()
+        self.wake()
+
     def end(self, error: UpstreamError | None = None) -> None:
         """Nothing more will come; with an error, something was missing."""
-        if not self.ended:
-            self.ended = True
-            self.error = error
-            self.wake()
+        self.paused = False
+        self.ended = True
+        self.error = error
+        self.wake()
 
     async def _arrival(self) -> None:
         self.waiter = self.loop.create_future()
@@ -212,7 +205,7 @@ class HttpReply:
         self._read_on()
         return data
 
-    def _refused(self) -> None:
+    def _hold_back(self) -> None:
         """The sink wants no more: what comes before it is asked for again stays in the socket."""
         self.sink = None
         if not (self.ended or self.paused):
