@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
-from stillhouse.dialects.peek import peek, with_model, with_usage
+from stillhouse.dialects.peek import _LONGEST_SHELL, _READERS, _SHELLS, peek, with_model, with_usage
 
 TURN = '{"role":"user","content":"Hi"}'
 
@@ -229,3 +229,139 @@ def test_half_a_surrogate_pair_passes_through() -> None:
 def test_bytes_that_nobody_looks_at_stay_the_same() -> None:
     body = f' {{"model" : "m",\n"messages":[{TURN}], "n": 1.0, "x": 1E5, "x": 2}} \n'
     assert with_model(body.encode(), "big") == body.replace('"m"', '"big"').encode()
+
+
+def told(body: bytes, wire: Wire) -> object:
+    """What a peek says of a body, or the sentence with which it refuses it."""
+    try:
+        return peek(body, wire)
+    except CallerError as wrong:
+        return str(wrong)
+
+
+def forget() -> None:
+    for reader in _READERS.values():
+        reader.known.clear()
+
+
+KEYS = st.one_of(
+    st.sampled_from(["model", "messages", "input", "max_tokens", "n", "metadata", "tools", "user"]),
+    st.sampled_from(["Model", "N", "background", "temperature", "stream", "service_tier"]),
+    st.sampled_from(["mod\\u0065l", "mess\\u0061ges", 'x\\"messages', "inp\\u0075t", "\u017f"]),
+)
+TALKS = st.sampled_from(
+    [
+        "[]",
+        '""',
+        '["x"]',
+        '[ {"role": "user", "content": "Hi"} ]',
+        '[{"model":"x","Model":"y","messages":["x"],"n":1}]',
+        '"the \\"model\\" of \\"messages\\":[]"',
+        '["\\ud83d"]',
+        '[{"type":"image_url","image_url":{"url":"u"}}]',
+        '[{"type" : "image"}, {"type":"input_image"}]',
+        "[1e999]",
+        "{}",
+        "null",
+        "7",
+        "[oops]",
+    ]
+)
+SMALL = st.one_of(
+    TALKS,
+    st.sampled_from(["0", "1", "true", '"m"', '"flex"', '"\\ud83d"', '{"include_usage":true}']),
+    TALKS.map(lambda talk: f'{{"messages": {talk}, "input":{talk}}}'),
+)
+SPACES = st.sampled_from(["", " ", "\n\t"])
+TALK = "@"
+
+
+@st.composite
+def shells(draw: st.DrawFn) -> str:
+    """An object as some caller may write it, with a sign where its conversation goes."""
+    members = draw(st.lists(st.tuples(KEYS, SMALL), max_size=4))
+    members += [("model", '"gpt-6"'), (draw(st.sampled_from(["messages", "input"])), TALK)]
+    before, behind = draw(SPACES), draw(SPACES)
+    parts = [
+        f'"{key}"{before}:{behind}{value}{before}' for key, value in draw(st.permutations(members))
+    ]
+    return "{" + ",".join(parts) + "}"
+
+
+BEYOND = f"[{'9' * 5000}]"  # more digits than a closer look reads
+
+
+@given(shells(), st.lists(TALKS, min_size=2, max_size=4), st.sampled_from(list(Wire)), st.data())
+@example('{"messages":["x"],"model":"m","messages":@}', ["[]", '["x"]', "[]"], Wire.CHAT, None)
+@example('{"a":{"messages":@},"model":"m","messages":[]}', ['["x"]', "[]"], Wire.CHAT, None)
+@example('{"model":"m","messages":@}', ["[]", '""', "[]"], Wire.CHAT, None)
+@example('{"a":{"input":@},"model":"m"}', ["[]", '["x"]'], Wire.RESPONSES, None)
+@example('{"a":{"Model":1},"model":"m","messages":@}', ["[]", BEYOND], Wire.CHAT, None)
+@example('{"model":"m","messages":@,"Model":"d"}', ["[]", "[1]"], Wire.CHAT, None)
+def test_a_remembered_shell_says_what_a_first_look_says(
+    shell: str, talks: list[str], wire: Wire, data: st.DataObject | None
+) -> None:
+    sent = [shell.replace(TALK, talk).encode() for talk in talks]
+    if data is not None:  # and a near miss: one byte of it is another
+        at = data.draw(st.integers(0, len(sent[0]) - 1))
+        sign = data.draw(st.sampled_from([b'"', b"\\", b"[", b",", b" ", b"0", b"m"]))
+        sent.append(sent[0][:at] + sign + sent[0][at + 1 :])
+    first = []
+    for body in sent:
+        forget()
+        first.append(told(body, wire))
+    forget()
+    assert [told(body, wire) for body in [*sent, *sent]] == first * 2
+
+
+def test_what_was_said_of_a_shell_is_said_again_and_its_images_are_counted_anew() -> None:
+    forget()
+    image = {"type": "image_url", "image_url": {"url": "u"}}
+    first, second, third = (
+        json.dumps({"model": "m", "messages": turns, "n": 2}).encode()
+        for turns in ([TURN], [image, image, TURN], [TURN * 9])
+    )
+    ask = peek(first, Wire.CHAT)
+    assert peek(second, Wire.CHAT) == ask._replace(images=2)
+    assert peek(third, Wire.CHAT) is ask
+    assert len(_READERS[Wire.CHAT].known) == 1
+
+
+def test_what_stands_where_a_conversation_might_is_no_conversation() -> None:
+    """Further in is a member of that name: what is behind it tells two bodies apart."""
+    forget()
+    for model in ("cheap", "dear"):
+        said: dict[str, object] = {"a": {"messages": []}, "model": model, "messages": ["x" * 30]}
+        assert peek(json.dumps(said).encode(), Wire.CHAT).model == model
+        further_in: dict[str, object] = {"a": {"input": []}, "model": model}
+        assert peek(json.dumps(further_in).encode(), Wire.RESPONSES).model == model
+    assert not _READERS[Wire.CHAT].known
+    assert not _READERS[Wire.RESPONSES].known
+
+
+def test_nothing_that_was_refused_is_remembered() -> None:
+    forget()
+    for members in ('"Model":"x"', '"background":true', '"\\u006eo":1'):
+        for wire, key in ((Wire.CHAT, "messages"), (Wire.RESPONSES, "input")):
+            told(f'{{"model":"m",{members},"{key}":[]}}'.encode(), wire)
+            told(f'{{"model":"","{key}":[]}}'.encode(), wire)
+    told(b'{"model":"m","messages":"Hi"}', Wire.CHAT)
+    remembered = [shell for reader in _READERS.values() for shell in reader.known]
+    assert remembered == [b'{"model":"m","background":true,"messages":[]}']  # chat knows no such
+
+
+def test_only_so_many_shells_are_remembered_and_no_long_ones() -> None:
+    forget()
+    known = _READERS[Wire.CHAT].known
+    for n in range(_SHELLS + 1):
+        peek(b'{"model":"m","user":"%d","messages":[1]}' % n, Wire.CHAT)
+    assert len(known) == 1
+    peek(b'{"model":"m","user":"%s","messages":[1]}' % (b"x" * _LONGEST_SHELL), Wire.CHAT)
+    peek(b'{"model":"m","messages" : 7, "mess\\u0061ges":[]}', Wire.CHAT)
+    assert len(known) == 1
+
+
+def test_messages_with_a_number_beyond_reason_are_refused_in_a_sentence() -> None:
+    body = b'{"model": "m", "messages": {"a": %s}}' % (b"9" * 5000)
+    with pytest.raises(CallerError, match="a JSON object as messages"):
+        peek(body, Wire.CHAT)

@@ -235,6 +235,44 @@ def test_garbage_in_a_stream_is_noted(garbage: bytes) -> None:
     assert "event 2" in seen.error
 
 
+LINES = st.sampled_from(
+    [
+        *CHAT[:-1],
+        encode("", b'{"error":{"message":"Overloaded"},"service_tier":"flex"}'),
+        encode("", b'{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}'),
+        encode("", b'{"usage":{},"model":[1],"response":7}'),
+        b"data: {oops}\n\n",
+        b'data: {"a":\n1}\n\n',
+        b'data: {"a":\ndata: 1}\n\n',
+        b"data: [1]\n\n",
+    ]
+)
+
+
+@given(
+    st.lists(LINES, max_size=6), st.sampled_from([DONE, b"", b'data: {"mod', b"data:[DONE]\n\n"])
+)
+def test_a_stream_of_data_alone_tells_what_one_with_other_lines_tells(
+    some: list[bytes], last: bytes
+) -> None:
+    _, plain = watch([*some, last], Wire.CHAT)
+    _, remarked = watch([b": hello\n\n", *some, last], Wire.CHAT)
+    _, windows = watch([b"\r\n", *some, last], Wire.CHAT)
+    assert plain.end() == remarked.end() == windows.end()
+
+
+@given(st.lists(LINES, max_size=6), st.booleans(), st.integers(1, 9))
+def test_whole_events_pass_as_they_do_in_pieces(some: list[bytes], done: bool, at: int) -> None:
+    stream = [*some, DONE] if done else some
+    whole, eye = watch(stream, Wire.CHAT, hide=True)
+    for pieces in (
+        [byte for event in stream for byte in cut(event, list(range(len(event))))],
+        [piece for event in stream for piece in cut(event, [at])],
+    ):
+        assert watch(pieces, Wire.CHAT, hide=True)[0] == whole
+    assert eye.ended is done
+
+
 @pytest.mark.parametrize(
     ("wire", "event", "text"),
     [
@@ -326,3 +364,10 @@ def test_a_stream_that_nobody_needs_any_more_is_freed_at_once(hides: bool) -> No
     eye.feed(DONE)
     assert eye.end().complete
     assert gc.get_referrers(eye) == [], "what holds the eye is held by it"
+
+
+@pytest.mark.parametrize("data", [b'{"choices": []},{"choices": []}', b" "])
+def test_a_line_with_two_objects_or_none_is_no_event(data: bytes) -> None:
+    eye = StreamEye(Wire.CHAT, hide_usage=False)
+    eye.feed(b"data: %s\n\ndata: [DONE]\n\n" % data)
+    assert eye.end().error == "event 1 of the stream is no JSON object"

@@ -66,6 +66,12 @@ def test_what_is_written_is_read_back(name: str, lines: list[bytes]) -> None:
     assert events(encode(name, data)) == [Event(name, data)]
 
 
+@given(st.one_of(streams(), st.binary(max_size=9)))
+def test_an_event_alone_is_read_as_one_among_others(stream: bytes) -> None:
+    alone = b"data: %s\n\n" % stream
+    assert events(alone) == events(b": comment\n" + alone)
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_every_line_end_is_understood(end: bytes) -> None:
     stream = end.join([b"event: a", b"data: 1", b"data: 2", b"", b"data: 3", b"", b""])

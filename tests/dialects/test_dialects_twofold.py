@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
 from stillhouse.dialects.peek import peek
-from stillhouse.dialects.twofold import refuse_twofold
+from stillhouse.dialects.twofold import refuse_twofold, shell_of
 
 NAMES = st.sampled_from(
     ["model", "Model", "n", "N", "max_tokens", "MAX_tokens", "background", "messages", "user"]
@@ -37,9 +37,9 @@ def written(members: list[tuple[str, object]], colon: str = ":") -> bytes:
     return ("{" + ",".join(parts) + "}").encode()
 
 
-def is_refused(body: bytes, member: bytes = b"", value: bytes = b"") -> bool:
+def is_refused(body: bytes, shell: bytes = b"") -> bool:
     try:
-        refuse_twofold(body, member, value)
+        refuse_twofold(body, shell)
     except CallerError:
         return True
     return False
@@ -48,13 +48,25 @@ def is_refused(body: bytes, member: bytes = b"", value: bytes = b"") -> bool:
 @given(MEMBERS, VALUES, MEMBERS, st.sampled_from([":", " : ", ":\n\t"]))
 @example([("a", {"messages": ["x"]})], ["x"], [("Model", 1)], ":")
 @example([('x"messages', ["x"])], ["x"], [("model", 1), ("model", 2)], ":")
+@example([], "Model", [("MAX_tokens", 1)], ":")
 @example([("user", '"messages":["x"]')], ["x"], [("n", 1), ("n", 2)], ":")
 def test_leaving_the_long_member_out_changes_no_verdict(
     before: list[tuple[str, object]], value: object, after: list[tuple[str, object]], colon: str
 ) -> None:
     body = written([*before, ("messages", value), *after], colon)
     raw = bytes(DECODE(body)["messages"])
-    assert is_refused(body, b'"messages"', raw) is is_refused(body)
+    assert is_refused(body, shell_of(body, b'"messages"', raw)) is is_refused(body)
+
+
+@pytest.mark.parametrize("value", ["7", "123", "null", '{"a": 1}', "true"])
+def test_what_does_not_say_where_it_ends_is_not_cut_out(value: str) -> None:
+    body = f'{{"model": "m", "input": {value}}}'.encode()
+    assert shell_of(body, b'"input"', value.encode()) is body
+
+
+@pytest.mark.parametrize("name", ["Max_tokens", "max_Completion_tokens", "MAX_OUTPUT_tokens"])
+def test_a_limit_in_other_letters_is_refused_also_alone(name: str) -> None:
+    assert is_refused(written([("model", "m"), (name, 9)]))
 
 
 @pytest.mark.parametrize(

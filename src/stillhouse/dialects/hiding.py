@@ -10,8 +10,9 @@ from stillhouse.dialects import deltas, sse
 _NO_OBJECT = (b"data: [", b"data:[")
 _LONG = 1024
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)")
-_USUAL_NULL = b',"usage":null'
-"""How OpenAI writes it, and the common case."""
+USUAL_NULL = b',"usage":null'
+"""How OpenAI writes it, and the common case. Whoever reads a stream may take it out of whole events
+without a hider, and is done where no `"usage"` is left in them."""
 _NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
 
 
@@ -25,35 +26,33 @@ class Hider:
     b'data: [DONE]\n\n'
     """
 
-    __slots__ = ("_held", "_seam")
+    __slots__ = ("_seam", "held")
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self.held: list[bytes] = []
+        """What came of an event that has not ended yet."""
         self._seam = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return what may be passed on by now."""
-        if not self._held and chunk.endswith(b"\n\n"):  # whole events, as most chunks are
-            chunk = chunk.replace(_USUAL_NULL, b"")
-            return chunk if b'"usage"' not in chunk else _without_usage(chunk)
-        if self._held:
-            if len(self._held[0]) > _LONG:  # a long event is looked through and put together once
+        if self.held:
+            if len(self.held[0]) > _LONG:  # a long event is looked through and put together once
                 seam = self._seam + chunk
                 if not any(end in seam for end in sse.ENDS):
-                    self._held.append(chunk)
+                    self.held.append(chunk)
                     self._seam = seam[-3:]
                     return b""
-            chunk, self._held = b"".join([*self._held, chunk]), []
+            chunk, self.held = b"".join([*self.held, chunk]), []
         if not chunk.endswith(sse.ENDS):
             at = max(chunk.rfind(end) + len(end) if end in chunk else 0 for end in sse.ENDS)
             if not chunk.startswith(_NO_OBJECT, at):  # `[DONE]` may go at once: it has no usage
-                self._held, self._seam = [chunk[at:]], chunk[at:][-3:]
+                self.held, self._seam = [chunk[at:]], chunk[at:][-3:]
                 chunk = chunk[:at]
         return _without_usage(chunk)
 
     def rest(self) -> bytes:
         """What is held back of an event that never ended; empty where nothing is."""
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         return b"".join(held)
 
 
@@ -62,7 +61,7 @@ def _without_usage(chunk: bytes) -> bytes:
 
     No text can look like the member that is removed: inside a string its quotes are escaped.
     """
-    chunk = chunk.replace(_USUAL_NULL, b"")
+    chunk = chunk.replace(USUAL_NULL, b"")
     if b'"usage"' not in chunk:
         return chunk
     kept: list[bytes] = []

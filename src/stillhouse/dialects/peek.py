@@ -2,14 +2,18 @@
 
 Only the members named here are decoded; all others are checked for syntax and skipped, so that
 bytes a gateway does not understand still pass through it.
+
+What one application asks for differs in the conversation, and hardly in what stands around it. That
+shell of a body says the whole `Ask`, but for the images; so what was read of a shell is remembered.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,12 +21,16 @@ from stillhouse.core.calls import Ask
 from stillhouse.core.catalogue import Wire
 from stillhouse.core.errors import CallerError
 from stillhouse.dialects.splicing import with_model, with_usage, without_member
-from stillhouse.dialects.twofold import refuse_twofold
+from stillhouse.dialects.twofold import refuse_twofold, shell_of
 
 __all__ = ["peek", "read_object", "with_model", "with_usage", "without_member"]
 
 LONGEST_NAME = 512
 """Characters of a model's name: it is kept in memories, on labels and in every row."""
+
+_SHELLS = 1024
+_LONGEST_SHELL = 4096
+"""How many shells of a wire are remembered, and of how many bytes: 4 MiB of them at most."""
 
 _BEYOND = float("inf")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -30,7 +38,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 class _Chat(msgspec.Struct, gc=False):
     model: str
-    messages: msgspec.Raw
+    conversation: msgspec.Raw = msgspec.field(name="messages")
     stream: object = False
     max_tokens: object = None
     max_completion_tokens: object = None
@@ -43,7 +51,7 @@ class _Chat(msgspec.Struct, gc=False):
 
 class _Messages(msgspec.Struct, gc=False):
     model: str
-    messages: msgspec.Raw
+    conversation: msgspec.Raw = msgspec.field(name="messages")
     stream: object = False
     max_tokens: object = None
     temperature: object = None
@@ -53,7 +61,7 @@ class _Messages(msgspec.Struct, gc=False):
 
 class _Responses(msgspec.Struct, gc=False):
     model: str
-    input: msgspec.Raw = msgspec.Raw()
+    conversation: msgspec.Raw = msgspec.field(name="input", default=msgspec.Raw())
     stream: object = False
     background: object = False
     max_output_tokens: object = None
@@ -64,25 +72,12 @@ class _Responses(msgspec.Struct, gc=False):
 
 class _Plain(msgspec.Struct, gc=False):
     model: str
-    input: msgspec.Raw = msgspec.Raw()
+    conversation: msgspec.Raw = msgspec.field(name="input", default=msgspec.Raw())
     service_tier: object = None
     metadata: object = None
 
 
-_MESSAGES_KEY, _INPUT_KEY = b'"messages"', b'"input"'
 _CHAT_WIRE = Wire.CHAT  # a member of an enumeration is dear to look up
-_TYPES: dict[Wire, type[msgspec.Struct]] = {
-    Wire.CHAT: _Chat,
-    Wire.MESSAGES: _Messages,
-    Wire.RESPONSES: _Responses,
-    Wire.EMBEDDINGS: _Plain,
-    Wire.DECISIONS: _Plain,
-    Wire.SYSTEMONE: _Plain,
-}
-_decode_chat = msgspec.json.Decoder(_Chat).decode
-_decode_messages = msgspec.json.Decoder(_Messages).decode
-_decode_responses = msgspec.json.Decoder(_Responses).decode
-_decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
 def peek(body: bytes, wire: Wire) -> Ask:
@@ -97,38 +92,33 @@ def peek(body: bytes, wire: Wire) -> Ask:
     >>> ask.model, ask.max_output_tokens, ask.stream
     ('gpt-6', 9, False)
     """
+    reader = _READERS[wire]
     try:
-        if wire is _CHAT_WIRE:
-            chat = _decode_chat(body)
-            turns = bytes(chat.messages)
-            ask = _ask_chat(chat, body, turns)
-            refuse_twofold(body, _MESSAGES_KEY, turns)
-        elif wire is Wire.MESSAGES:
-            messages = _decode_messages(body)
-            turns = bytes(messages.messages)
-            ask = _ask_messages(messages, body, turns)
-            refuse_twofold(body, _MESSAGES_KEY, turns)
-        elif wire is Wire.RESPONSES:
-            responses = _decode_responses(body)
-            ask = _ask_responses(responses, body)
-            refuse_twofold(body, _INPUT_KEY, bytes(responses.input))
-        else:
-            plain = _decode_plain(body)
-            ask = _ask_plain(plain, body, wire)
-            refuse_twofold(body, _INPUT_KEY, bytes(plain.input))
+        said = reader.decode(body)
+        shell = shell_of(body, reader.key, said.conversation)
+        ask = reader.known.get(shell) if len(shell) <= _LONGEST_SHELL else None
+        if ask is None:
+            ask = reader.ask(said, wire)
+            if refuse_twofold(body, shell) and shell is not body and len(shell) <= _LONGEST_SHELL:
+                if len(reader.known) >= _SHELLS:
+                    reader.known.clear()
+                reader.known[shell] = ask
     except _UNREADABLE:
-        ask = _peek_slowly(body, wire)
+        ask = reader.ask(_read_slowly(body, wire), wire)
         refuse_twofold(body)
+    # Looked for from behind: the search then goes by the quote, and that is rare in a text.
+    if body.rfind(reader.image) >= 0:
+        return ask._replace(images=_images(body, wire))
     return ask
 
 
-def _ask_chat(said: _Chat, body: bytes, turns: bytes) -> Ask:
-    _check_turns(said.model, turns)
+def _ask_chat(said: _Chat, wire: Wire) -> Ask:
+    _check_turns(said.model, said.conversation)
     options, limit = said.stream_options, _count(said.max_tokens)
     if said.max_completion_tokens is not None:
         limit = _larger(_count(said.max_completion_tokens), limit)
     return Ask(
-        _CHAT_WIRE,
+        wire,
         said.model,
         said.stream is True,
         limit,
@@ -136,26 +126,24 @@ def _ask_chat(said: _Chat, body: bytes, turns: bytes) -> Ask:
         type(options) is dict and options.get("include_usage") is True,
         said.temperature == 0 and type(said.temperature) is not bool,
         _text(said.service_tier),
-        body.count(b'"image_url"') // 2 if b'"image_url"' in body else 0,
-        _object(said.metadata),
+        metadata=_object(said.metadata),
     )
 
 
-def _ask_messages(said: _Messages, body: bytes, turns: bytes) -> Ask:
-    _check_turns(said.model, turns)
+def _ask_messages(said: _Messages, wire: Wire) -> Ask:
+    _check_turns(said.model, said.conversation)
     return Ask(
-        Wire.MESSAGES,
+        wire,
         said.model,
         said.stream is True,
         _count(said.max_tokens),
         deterministic=said.temperature == 0 and type(said.temperature) is not bool,
         service_tier=_text(said.service_tier),
-        images=len(_IMAGE_BLOCK.findall(body)) if b'"image"' in body else 0,
         metadata=_object(said.metadata),
     )
 
 
-def _ask_responses(said: _Responses, body: bytes) -> Ask:
+def _ask_responses(said: _Responses, wire: Wire) -> Ask:
     _check_model(said.model)
     if said.background not in (False, None):
         raise CallerError(
@@ -163,18 +151,17 @@ def _ask_responses(said: _Responses, body: bytes) -> Ask:
             "not be booked; leave background out"
         )
     return Ask(
-        Wire.RESPONSES,
+        wire,
         said.model,
         said.stream is True,
         _count(said.max_output_tokens),
         deterministic=said.temperature == 0 and type(said.temperature) is not bool,
         service_tier=_text(said.service_tier),
-        images=body.count(b'"input_image"'),
         metadata=_object(said.metadata),
     )
 
 
-def _ask_plain(said: _Plain, body: bytes, wire: Wire) -> Ask:
+def _ask_plain(said: _Plain, wire: Wire) -> Ask:
     """Embeddings and decisions: nothing is written, so the same question has the same answer."""
     _check_model(said.model)
     return Ask(
@@ -182,20 +169,55 @@ def _ask_plain(said: _Plain, body: bytes, wire: Wire) -> Ask:
         said.model,
         deterministic=True,
         service_tier=_text(said.service_tier),
-        images=body.count(b'"input_image"'),
         metadata=_object(said.metadata),
     )
 
 
-_NO_TURNS = b"[]"
-_EMPTY = msgspec.Raw(_NO_TURNS)
+class _Reader(NamedTuple):
+    """How the bodies of one wire are read, and what was read of their shells."""
+
+    kind: type[msgspec.Struct]
+    decode: Callable[[bytes], Any]
+    key: bytes
+    """The member that the conversation is, with its quotes."""
+    ask: Callable[[Any, Wire], Ask]
+    image: bytes
+    """What a body with an image has in it."""
+    known: dict[bytes, Ask]
+
+
+_EMPTY = msgspec.Raw(b"[]")
 _IMAGE_BLOCK = re.compile(rb'"type"\s*:\s*"image"')
 
 
-def _check_turns(model: str, turns: bytes) -> None:
+def _reader(kind: type[msgspec.Struct], ask: Callable[[Any, Wire], Ask], image: bytes) -> _Reader:
+    key = kind.__struct_encode_fields__[kind.__struct_fields__.index("conversation")]
+    return _Reader(kind, msgspec.json.Decoder(kind).decode, b'"%s"' % key.encode(), ask, image, {})
+
+
+_READERS: dict[Wire, _Reader] = {
+    Wire.CHAT: _reader(_Chat, _ask_chat, b'"image_url"'),
+    Wire.MESSAGES: _reader(_Messages, _ask_messages, b'"image"'),
+    Wire.RESPONSES: _reader(_Responses, _ask_responses, b'"input_image"'),
+    Wire.EMBEDDINGS: _reader(_Plain, _ask_plain, b'"input_image"'),
+    Wire.DECISIONS: _reader(_Plain, _ask_plain, b'"input_image"'),
+    Wire.SYSTEMONE: _reader(_Plain, _ask_plain, b'"input_image"'),
+}
+
+
+def _images(body: bytes, wire: Wire) -> int:
+    if wire is _CHAT_WIRE:
+        return body.count(b'"image_url"') // 2
+    if wire is Wire.MESSAGES:
+        return len(_IMAGE_BLOCK.findall(body))
+    return body.count(b'"input_image"')
+
+
+def _check_turns(model: str, conversation: msgspec.Raw) -> None:
     _check_model(model)
+    turns = bytes(conversation)
     if turns[:1] != b"[":
-        raise _no_turns(json.loads(turns))
+        raise _no_turns(json.loads(turns, parse_int=float))  # an int has no more than 4,300 digits
 
 
 def _check_model(model: str) -> None:
@@ -236,7 +258,7 @@ def _object(value: object) -> dict[str, object] | None:
     return value if type(value) is dict else None
 
 
-def _peek_slowly(body: bytes, wire: Wire) -> Ask:
+def _read_slowly(body: bytes, wire: Wire) -> Any:
     """Read what the fast decoder refused: either say why, or go by the more patient parser.
 
     Half a surrogate pair in a text is such a case: no character, yet the grammar allows it.
@@ -248,16 +270,10 @@ def _peek_slowly(body: bytes, wire: Wire) -> Ask:
         raise CallerError(f"the request has {found}; name the model as a string")
     if wire in (Wire.CHAT, Wire.MESSAGES) and type(said.get("messages")) is not list:
         raise _no_turns(said.get("messages"))
-    known = {name: said[name] for name in _TYPES[wire].__struct_fields__ if name in said}
-    known |= {name: _EMPTY for name in ("messages", "input") if name in known}
-    short: Any = _TYPES[wire](**known)
-    if wire is Wire.CHAT:
-        return _ask_chat(short, body, _NO_TURNS)
-    if wire is Wire.MESSAGES:
-        return _ask_messages(short, body, _NO_TURNS)
-    if wire is Wire.RESPONSES:
-        return _ask_responses(short, body)
-    return _ask_plain(short, body, wire)
+    kind = _READERS[wire].kind
+    names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+    known = {field: said[name] for field, name in names if name in said}
+    return kind(**{**known, "conversation": _EMPTY})
 
 
 def read_object(body: bytes) -> dict[str, Any]:

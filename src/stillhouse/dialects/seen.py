@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,18 +21,18 @@ from stillhouse.core.calls import Seen
 from stillhouse.core.catalogue import Wire
 from stillhouse.dialects import deltas, sse
 from stillhouse.dialects.faults import harmless, upstream_message
-from stillhouse.dialects.hiding import Hider
+from stillhouse.dialects.hiding import USUAL_NULL, Hider
 from stillhouse.dialects.peek import LONGEST_NAME
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MARKER = {Wire.CHAT: b"[DONE]", Wire.MESSAGES: b"message_stop", Wire.RESPONSES: b'"response"'}
 """What a dialect's last event holds and hardly any other does: spares a closer look."""
 _LONG = 1024
+_DONE = b"data: [DONE]\n\n"
 _DONE_ENDS = tuple(b"]" + end for end in sse.ENDS)
 _OBJECT_ENDS = b"}\n\n"
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
-
-
+_COSTS = (int, float, str)
 _SEQUENCE = re.compile(rb'"sequence_number": ?(\d{1,9})')
 
 
@@ -80,22 +79,21 @@ def read_body(body: bytes, wire: Wire) -> Seen:
             return Seen(complete=False)
         said = _body(patient)
     error = upstream_message(body) if said.error else ""
-    return _seen(_object(said.usage), said.model, said.service_tier, True, error)
+    return _seen(said.usage, said.model, said.service_tier, True, error)
 
 
-def _seen(
-    usage: Mapping[str, object] | None, model: object, tier: object, complete: bool, error: str
-) -> Seen:
-    cost = None
-    if usage is not None:
-        cost = usage.get("cost")  # OpenRouter: what it charged, in USD
+def _seen(usage: object, model: object, tier: object, complete: bool, error: str) -> Seen:
+    said, cost = None, None
+    if type(usage) is dict:
+        said = usage
+        cost = said.get("cost")  # OpenRouter: what it charged, in USD
         if tier is None:
-            tier = usage.get("service_tier")  # Anthropic's place for it
+            tier = said.get("service_tier")  # Anthropic's place for it
     return Seen(
-        usage,
+        said,
         _name(model),
-        _name(tier),
-        cost if isinstance(cost, int | float | str) and type(cost) is not bool else None,
+        _name(tier) if tier is not None else "",
+        cost if type(cost) in _COSTS else None,
         complete,
         error,
     )
@@ -118,13 +116,14 @@ class StreamEye:
     ({'prompt_tokens': 5}, True, 'Hi')
     """
 
-    __slots__ = ("_chunks", "_hider", "_marker", "_wire", "ended")
+    __slots__ = ("_chat", "_chunks", "_hider", "_marker", "_wire", "ended")
 
     def __init__(self, wire: Wire, hide_usage: bool) -> None:
         self._wire = wire
+        self._chat = wire is Wire.CHAT
         self._marker = _MARKER.get(wire, b"[DONE]")
         self._chunks: list[bytes] = []
-        self._hider = Hider() if hide_usage and wire is Wire.CHAT else None
+        self._hider = Hider() if hide_usage and self._chat else None
         self.ended = False
         """Whether the chunk fed last completed the dialect's last event: nothing of worth follows.
 
@@ -135,16 +134,24 @@ class StreamEye:
         """Take the next bytes; return what may be passed on by now."""
         self._chunks.append(chunk)
         hider = self._hider
-        if hider is None:
-            self.ended = self._has_ended()
-            return chunk
-        # Most chunks end with an object's event, and that is not the last one.
-        self.ended = not chunk.endswith(_OBJECT_ENDS) and self._has_ended()
-        return hider.feed(chunk)
+        # Most chunks end with an object's event, and that is not a chat's last one.
+        if self._chat and chunk.endswith(_OBJECT_ENDS):
+            self.ended = False
+            if hider is None:
+                return chunk
+            if not hider.held:
+                chunk = chunk.replace(USUAL_NULL, b"")
+                if chunk.rfind(b'"usage"') < 0:
+                    return chunk
+            return hider.feed(chunk)
+        self.ended = self._has_ended()
+        return chunk if hider is None else hider.feed(chunk)
 
     def _has_ended(self) -> bool:
         chunks = self._chunks
-        if self._wire is Wire.CHAT and len(chunks[-1]) > 4 and not chunks[-1].endswith(_DONE_ENDS):
+        if self._chat and chunks[-1] == _DONE and (len(chunks) == 1 or chunks[-2][-2:] == b"\n\n"):
+            return True
+        if self._chat and len(chunks[-1]) > 4 and not chunks[-1].endswith(_DONE_ENDS):
             return False
         if self._marker not in chunks[-1] and (len(chunks) == 1 or chunks[-2].endswith(sse.ENDS)):
             return False
@@ -225,20 +232,30 @@ class _Heard(NamedTuple):
 
 
 def _read_events(stream: bytes) -> _Heard:
-    """Decode all events of a stream.
-
-    Most streams have one `data` line per event, and then all are decoded in one step.
-    """
-    if b"\r" not in stream:
-        lines = [line[5:] for line in stream.split(b"\n") if line[:5] == b"data:"]
-        done = bool(lines) and lines[-1].strip() == b"[DONE]"
-        if done:
-            lines.pop()
+    """Decode all events of a stream, in one step where each has one `data` line, as most have."""
+    if stream.find(b"\r") < 0:
+        said, count, done = b"\n", 0, False
+        if stream.startswith(b"data: ") and stream.endswith(b"\n\n"):
+            said, count, done = _as_array(stream[6:-2].split(b"\n\ndata: "))
+        if said.find(b"\n") >= 0:  # there are other lines than those of data
+            said, count, done = _as_array(
+                [line[5:] for line in stream.split(b"\n") if line[:5] == b"data:"]
+            )
         try:
-            return _Heard(_decode_events(b"[%s]" % b",".join(lines)), done)
+            found = _decode_events(said)
         except _BROKEN:
-            pass
+            found = []
+        if len(found) == count:  # else a line holds two of them, or none
+            return _Heard(found, done)
     return _read_one_by_one(stream)
+
+
+def _as_array(lines: list[bytes]) -> tuple[bytes, int, bool]:
+    """The data of a stream's events in one array, how many, and whether `[DONE]` came last."""
+    done = bool(lines) and lines[-1].strip() == b"[DONE]"
+    if done:
+        lines.pop()
+    return b"[%s]" % b",".join(lines), len(lines), done
 
 
 def _read_one_by_one(stream: bytes) -> _Heard:
@@ -285,8 +302,8 @@ def _end_chat(heard: _Heard, stream: bytes) -> Seen:
     for event in heard.events:
         model = model or event.model
         tier = event.service_tier or tier
-        if type(event.usage) is dict:  # the last one counts all: vLLM and others repeat it
-            usage = event.usage
+        if event.usage is not None and type(event.usage) is dict:
+            usage = event.usage  # the last one counts all: vLLM and others repeat it
         if event.error and not error:
             error = _said(event.error) or "the upstream sent an error event"
     complete = not error and (heard.done or (not heard.cut and _all_finished(stream)))
@@ -348,7 +365,7 @@ def _all_finished(stream: bytes) -> bool:
 
 
 def _is_last(event: bytes, wire: Wire) -> bool:
-    if event == b"data: [DONE]\n\n":
+    if event == _DONE:
         return wire is not Wire.MESSAGES and wire is not Wire.RESPONSES
     for _, data, _ in sse.events(event):
         if wire in (Wire.MESSAGES, Wire.RESPONSES):
@@ -366,10 +383,6 @@ def _patiently(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return said if type(said) is dict else None
-
-
-def _object(value: object) -> dict[str, object] | None:
-    return value if type(value) is dict else None
 
 
 def _name(value: object) -> str:

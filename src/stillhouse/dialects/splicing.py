@@ -34,8 +34,8 @@ def with_model(body: bytes, model: str) -> bytes:
     # must be the key that peek has seen; unless that one is spelled with escapes (`\\u006d`).
     if (
         at > 0
-        and body.find(b'"model"', at + 7) < 0
-        and b"\\u006" not in body
+        and body.rfind(b'"model"') == at
+        and body.rfind(b"\\u006") < 0
         and (found := _MODEL_MEMBER.match(body, at)) is not None
         and body[at - 1] != 0x5C
     ):
@@ -49,7 +49,8 @@ def with_usage(body: bytes) -> bytes:
     >>> with_usage(b'{"model": "m", "messages": [], "stream": true}')
     b'{"model": "m", "messages": [], "stream": true,"stream_options":{"include_usage":true}}'
     """
-    if b'"stream_options"' not in body and not _SPELLED_OUT(body):
+    # From behind: the search then goes by the quote or backslash, which is rare in a text.
+    if body.rfind(b'"stream_options"') < 0 and (body.rfind(b"\\u00") < 0 or not _SPELLED_OUT(body)):
         return _with_added(body, b',"stream_options":' + _USAGE)
     span = _span(body, "stream_options")
     value = b"null" if span is None else body[span[0] : span[1]]

@@ -94,6 +94,9 @@ def events(stream: bytes) -> list[Event]:
     >>> [event.data for event in events(b": hello\ndata: 1\ndata: 2\n\ndata: [DONE]\n\n")]
     [b'1\n2', b'[DONE]']
     """
+    plain = stream.startswith(b"data: ") and stream.endswith(b"\n\n") and stream.find(b"\r") < 0
+    if plain and stream.find(b"\n") == len(stream) - 2:  # a single event of one line, as most are
+        return [Event("", stream[6:-2])]
     splitter = Splitter()
     return [*splitter.feed(stream), *splitter.end()]
 
