@@ -132,6 +132,9 @@ class ScriptedReply:
         self._parts = said.parts
         self.cancelled = False
 
+    def whole_body(self) -> None:
+        return
+
     async def read(self) -> bytes:
         return b"".join([part async for part in self.chunks()])
 

@@ -234,7 +234,7 @@ def test_a_fallback_that_cannot_be_asked_leaves_the_failure_before_it_as_what_is
 ) -> None:
     stage.add_route(Route("spare", (Deployment("lists", "m"),)))
     stage.a.script = [stage.refusal(503) if fate is Fate.STATUS else stage.failure(fate)]
-    run(stage, "a", fallbacks=("spare",))
+    run(stage, "a", fallbacks=("spare",), max_attempts=2)
     assert stage.reader.status == status
     assert stage.reader.told["error"]["message"] == sentence
     assert [entry.last for entry in stage.journal.ended] == [False, True]
@@ -247,6 +247,25 @@ def test_a_first_upstream_that_cannot_be_asked_is_the_callers_to_change(stage: S
     assert stage.reader.status == 400
     assert "call a model whose upstream speaks it" in stage.reader.told["error"]["message"]
     assert stage.journal.entries == []
+
+
+def test_an_upstream_that_cannot_be_asked_is_passed_over_for_one_that_can(stage: Stage) -> None:
+    run(stage, "lists", "b")
+    assert stage.reader.status == 200
+    assert [call.model for call in stage.b.calls] == ["m"]
+    assert all(one.in_flight == 0 for one in stage.house.health.standings(stage.now))
+    assert stage.house.health.calm
+    stage.check_books()
+
+
+def test_after_a_failure_too_one_that_cannot_be_asked_is_passed_over(stage: Stage) -> None:
+    stage.add_route(Route("spare", (Deployment("lists", "m"),)))
+    stage.add_route(Route("last", (Deployment("b", "m"),)))
+    stage.a.script = [stage.refusal(503)]
+    run(stage, "a", fallbacks=("spare", "last"))
+    assert stage.reader.status == 200
+    assert [entry.last for entry in stage.journal.ended] == [False, True]
+    stage.check_books()
 
 
 def test_a_journal_that_fails_before_a_second_call_ends_the_exchange(stage: Stage) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from stillhouse.core.books import Charge
 from stillhouse.core.calls import Ended, Fate, Seen, Started
 from stillhouse.core.catalogue import Wire
+from stillhouse.core.errors import CallerError
 from stillhouse.core.money import Paid
-from stillhouse.core.traffic import Attempt, Evidence, Usage
-from stillhouse.flows.booking import MOST_TOKENS, Heard, book, price_of, reported_cost
+from stillhouse.core.traffic import LEAVES, Attempt, Evidence, Usage
+from stillhouse.flows.booking import MOST_TOKENS, Heard, book, price_of, reported_cost, sane
 from stillhouse.flows.price_facts import facts_of
 from stillhouse.flows.recovering import used_by
 from stillhouse.flows.verify import Audit, verify
@@ -125,6 +126,20 @@ def test_a_search_is_counted_too_and_not_without_end(stage: Stage) -> None:
     ended = booked(stage, Heard(Fate.OK, 200, seen, text="one"), Wire.MESSAGES)
     assert ended.attempt.evidence is Evidence.ESTIMATED
     framed(Kind.ENDED, ended)
+
+
+EDGES = st.sampled_from([0, 1, MOST_TOKENS // 2, MOST_TOKENS - 1, MOST_TOKENS, MOST_TOKENS + 1])
+
+
+@given(st.builds(Usage, **dict.fromkeys(LEAVES, EDGES)))
+def test_what_went_in_what_came_out_and_searches_have_a_bound_each(usage: Usage) -> None:
+    counts = usage.total_input_tokens, usage.total_output_tokens, usage.web_searches
+    if max(counts) <= MOST_TOKENS:
+        assert sane(usage) is usage
+    else:
+        said = "the usage counts {} and {} tokens and {} searches, more".format(*counts)
+        with pytest.raises(CallerError, match=said):
+            sane(usage)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,17 @@ def test_broken_rows_are_set_aside_and_the_rest_goes_on(desk: Desk) -> None:
     assert "its parts are larger" in desk.reasons[1][1]
     assert "more than a million USD" in desk.reasons[2][1]
     assert json.loads(desk.aside[1][2])["usage_body"]["cached_tokens"] == 9
+
+
+def test_a_row_that_is_set_aside_is_kept_whole(desk: Desk) -> None:
+    odd = {"input_tokens": 5, "cached_tokens": 9, "output_tokens": 1, "of": Decimal("1.50")}
+    row = replace(call(3, usage_body=odd), tags=Tags("t", team="é"), reported_cost=Paid(7, "EUR"))
+    desk.run([row])
+    kept = json.loads(desk.aside[0][2])
+    assert kept["reported_cost"] == {"pico": 7, "currency": "EUR"}
+    assert kept["tags"] == {"task": "t", "team": "é", "customer": "", "feature": "", "region": ""}
+    assert kept["usage_body"] == odd | {"of": "1.50"}
+    assert [turn["role"] for turn in kept["request"]["messages"]] == ["system", "user"]
 
 
 def test_text_that_no_database_can_hold_is_set_aside(desk: Desk) -> None:

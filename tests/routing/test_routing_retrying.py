@@ -12,7 +12,7 @@ from stillhouse.core.catalogue import Catalogue, Deployment, Route
 from stillhouse.core.traffic import AttemptKind
 from stillhouse.routing.health import Health
 from stillhouse.routing.outcomes import Outcome, Retry, retry_of
-from stillhouse.routing.retrying import TERMS, Terms, Try, Wait, attempts, hedge
+from stillhouse.routing.retrying import TERMS, Plan, Terms, Try, Wait, hedge
 
 A, B, C, D = (Deployment(name, "m") for name in "abcd")
 ROUTE = Route("chat", (A, B), fallbacks=("spare", "last", "missing"), max_attempts=10)
@@ -43,23 +43,20 @@ class Drive:
         took: float = 0.0,
     ) -> Outcome:
         outcomes = iter(script)
-        plan = attempts(route, CATALOGUE, self.health, self.draws, lambda: self.now, terms)
-        step = next(plan)
-        while True:
-            try:
-                if isinstance(step, Wait):
-                    self.waits.append(step.seconds)
-                    self.now += step.seconds
-                    step = next(plan, step)
-                    assert isinstance(step, Try), "a Wait is always followed by a Try"
-                else:
-                    self.tries.append(step)
-                    self.admitted.append(self.health.admits(step.deployment, self.now))
-                    self.now += took
-                    step = plan.send(next(outcomes))
-            except StopIteration as done:
-                verdict: Outcome = done.value
-                return verdict
+        plan = Plan(route, CATALOGUE, self.health, self.draws, lambda: self.now, terms)
+        step: Try | Wait | None = plan.begin()
+        while step is not None:
+            if isinstance(step, Wait):
+                self.waits.append(step.seconds)
+                self.now += step.seconds
+                step = plan.go_on()
+            else:
+                self.tries.append(step)
+                self.admitted.append(self.health.admits(step.deployment, self.now))
+                self.now += took
+                verdict = next(outcomes)
+                step = plan.after(verdict)
+        return verdict
 
     @property
     def called(self) -> str:
@@ -174,30 +171,32 @@ def test_where_every_breaker_is_open_the_one_that_opens_soonest_is_tried() -> No
 
 def test_after_a_wait_there_is_a_try_whatever_happened_to_the_breaker_meanwhile() -> None:
     health, now = Health(), [0.0]
-    plan = attempts(ALONE, CATALOGUE, health, lambda: 0.0, lambda: now[0])
-    next(plan)
-    assert isinstance(plan.send(Outcome(Fate.STATUS, 429, 3.0)), Wait)
+    plan = Plan(ALONE, CATALOGUE, health, lambda: 0.0, lambda: now[0])
+    plan.begin()
+    assert isinstance(plan.after(Outcome(Fate.STATUS, 429, 3.0)), Wait)
     now[0] = 3.0
     health.began(A, 3.0)
     health.ended(A, Outcome(Fate.STATUS, 429, 60.0), 3.0, 3.0)
-    assert next(plan) == Try(A, AttemptKind.RETRY)
+    assert plan.go_on() == Try(A, AttemptKind.RETRY)
 
 
-def test_a_plan_that_is_given_up_leaves_nothing_in_flight() -> None:
+@pytest.mark.parametrize("failed", [0, 1])
+def test_a_plan_that_is_given_up_leaves_nothing_in_flight(failed: int) -> None:
     health = Health()
-    plan = attempts(ALONE, CATALOGUE, health, lambda: 0.0, lambda: 0.0)
-    next(plan)
-    assert health.standings(0.0)[0].in_flight == 1
+    plan = Plan(ROUTE, CATALOGUE, health, lambda: 0.0, lambda: 0.0)
+    plan.begin()
+    for _ in range(failed):
+        assert isinstance(plan.after(REFUSED), Try)
+    assert sum(one.in_flight for one in health.standings(0.0)) == 1
     plan.close()
-    assert health.standings(0.0)[0].in_flight == 0
+    assert sum(one.in_flight for one in health.standings(0.0)) == 0
     assert health.calm
 
 
-def test_forgetting_to_send_an_outcome_is_a_fault() -> None:
-    plan = attempts(ALONE, CATALOGUE, Health(), lambda: 0.0, lambda: 0.0)
-    next(plan)
-    with pytest.raises(TypeError, match="sending an Outcome"):
-        next(plan)
+def test_an_outcome_of_nothing_is_a_fault() -> None:
+    plan = Plan(ALONE, CATALOGUE, Health(), lambda: 0.0, lambda: 0.0)
+    with pytest.raises(RuntimeError, match="nothing is under way"):
+        plan.after(OK)
 
 
 OUTCOMES = st.builds(

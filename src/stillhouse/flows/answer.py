@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 from stillhouse.core.calls import Done, Ended, Fate, Headers
 from stillhouse.core.catalogue import Deployment
 from stillhouse.core.errors import CallerError, StillhouseError, StoreError
 from stillhouse.core.quotas import Denied, Hold, Need
 from stillhouse.core.traffic import AttemptKind
-from stillhouse.dialects.faults import error_body
 from stillhouse.flows.attempt import Attempting, Failed
 from stillhouse.flows.consulting import (
     Ruling,
@@ -27,28 +26,15 @@ from stillhouse.flows.consulting import (
 from stillhouse.flows.hedging import Hedging
 from stillhouse.flows.house import Asked, Caller, House
 from stillhouse.flows.naming import TEACHER, UNWATCHED, Holding, Naming
+from stillhouse.flows.refusing import JSON, Refusal, said, tell
 from stillhouse.flows.remember import Listening, give, key_of
 from stillhouse.flows.student_answer import Written, give_answer, write
 from stillhouse.ledger.estimate import need
 from stillhouse.ledger.prices import Price
-from stillhouse.routing.retrying import TERMS, Terms, Try, attempts
+from stillhouse.routing.outcomes import UNSPOKEN
+from stillhouse.routing.retrying import TERMS, Plan, Terms, Try, Wait
 
-_JSON = (b"content-type", b"application/json")
-_NO_RETRY = (b"x-should-retry", b"false")
-SDK_PATIENCE_SECONDS = 60.0
-"""The vendors' SDKs take no longer Retry-After to heart, and would ask again within seconds."""
-
-
-class Refusal(NamedTuple):
-    """An answer that is a failure: what the caller is told, in the caller's own wire format."""
-
-    status: int
-    kind: str
-    sentence: str
-    retry_after_seconds: float | None = None
-    refused_by: str = ""
-
-
+_TEACHER = AttemptKind.TEACHER  # a member of an enumeration is dear to look up
 _PAYING_TWICE = Terms(pay_twice=True)
 _GONE = (Fate.CALLER_GONE, Fate.WITHDRAWN)
 _LEFT = Refusal(499, "invalid_request", "the caller left")
@@ -56,7 +42,7 @@ _LATE = (Fate.CONNECT_TIMEOUT, Fate.FIRST_BYTE_TIMEOUT, Fate.TOTAL_TIMEOUT)
 _PASSED_ON = (b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry")
 
 
-async def answer(house: House, asked: Asked, caller: Caller) -> Done:
+def answer(house: House, asked: Asked, caller: Caller) -> Coroutine[Any, Any, Done]:
     """Answer a request, whatever happens, and book every call that it took.
 
     What an upstream was sent is in the journal before its first byte leaves, what it cost before
@@ -65,10 +51,15 @@ async def answer(house: House, asked: Asked, caller: Caller) -> Done:
     """
     if house.keeper.blocked:
         sentence = "the journal cannot be written, so nothing is bought: free space on its disk"
-        return await _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), [], 0.0)
+        return _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), [], 0.0)
     key = key_of(asked)
-    if key is None:
-        return await (_ask if house.staff is None else _cascaded)(house, asked, caller)
+    if key is not None:
+        return _remembered(house, asked, caller, key)
+    return (_ask if house.staff is None else _cascaded)(house, asked, caller)
+
+
+async def _remembered(house: House, asked: Asked, caller: Caller, key: bytes) -> Done:
+    """Answer out of the cache, or into it."""
     kept = house.cache.get(key, house.seconds())
     if kept is not None:
         hit = await give(house, asked, caller, kept)
@@ -86,56 +77,61 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
     waited = asked.student_seconds
     route = asked.route
     make = Attempting if route.hedge_after_seconds is None else _hedging
-    terms = _PAYING_TWICE if route.pay_twice else TERMS
-    plan = attempts(route, house.catalogue, house.health, house.draw, house.seconds, terms)
-    step = next(plan)
-    result: Ended | Failed | None = None
-    while True:
-        if not isinstance(step, Try):
-            waited += step.seconds
-            await house.sleep(step.seconds)
-            step = next(plan)
-            continue
-        try:
-            kind = asked.kind if not ended and step.kind is AttemptKind.TEACHER else step.kind
-            call = make(house, asked, caller, step.deployment, kind, len(ended))
-            held = await _reserve(house, asked, caller, call.price)
-        except CallerError as foreign:
-            if not isinstance(result, Failed):
-                return await _refuse(house, asked, caller, said(foreign), ended, waited)
-            if not asked.more:
-                await _close(house, ended)
-                ended[-1] = ended[-1]._replace(last=True)
-            return await _give_up(house, asked, caller, result, ended, waited)
-        if isinstance(held, Refusal):
-            return await _refuse(house, asked, caller, held, ended, waited)
-        try:
-            result = await call.run(held)
-        except StillhouseError as failed:  # nothing went upstream
-            house.desk.release(held)
-            plan.close()  # not left to the collector: the failure's traceback holds this frame
-            return await _refuse(house, asked, caller, said(failed), ended, waited)
-        except Exception:  # a fault of ours: nothing stays reserved for it
-            call.abandon()
-            plan.close()
-            raise
-        waited += call.waited
-        if call.beside:
+    plan = Plan(
+        route,
+        house.catalogue,
+        house.health,
+        house.draw,
+        house.seconds,
+        _PAYING_TWICE if route.pay_twice else TERMS,
+    )
+    try:
+        step: Try | Wait = plan.begin()
+        result: Ended | Failed | None = None
+        while True:
+            if isinstance(step, Wait):
+                waited += step.seconds
+                await house.sleep(step.seconds)
+                step = plan.go_on()
+            try:
+                kind = asked.kind if not ended and step.kind is _TEACHER else step.kind
+                call = make(house, asked, caller, step.deployment, kind, len(ended))
+                wanted = _wanted(asked, call.price)
+            except CallerError as foreign:
+                following = plan.after(UNSPOKEN)
+                if following is None:
+                    return await _unspoken(house, asked, caller, foreign, result, ended, waited)
+                step = following
+                continue
+            held = _hold_at_once(house, asked, caller, wanted) or await _hold(house, asked, wanted)
+            if isinstance(held, Refusal):
+                return await _refuse(house, asked, caller, held, ended, waited)
+            try:
+                result = await call.run(held)
+            except StillhouseError as failed:  # nothing went upstream
+                house.desk.release(held)
+                return await _refuse(house, asked, caller, said(failed), ended, waited)
+            except Exception:  # a fault of ours: nothing stays reserved for it
+                call.abandon()
+                raise
+            waited += call.waited
             ended += call.beside
-        try:
             if caller.gone and isinstance(result, Failed):
                 break
-            step = plan.send(call.outcome(result))
-        except StopIteration:  # an answer ends the plan too
-            break
-        assert isinstance(result, Failed)
-        ended.append(await call.close(result, last=False))
-    if isinstance(result, Failed):
-        ended.append(await call.close(result, last=not asked.more))
-        return await _give_up(house, asked, caller, result, ended, waited)
-    ended.append(result)
-    status = 499 if result.fate in _GONE else result.status
-    return done(house, asked, status, ended, waited, call.first_byte_seconds)
+            following = plan.after(call.outcome(result))
+            if following is None:
+                break
+            assert isinstance(result, Failed)  # an answer ends the plan
+            step = following
+            ended.append(await call.close(result, last=False))
+        if isinstance(result, Failed):
+            ended.append(await call.close(result, last=not asked.more))
+            return await _give_up(house, asked, caller, result, ended, waited)
+        ended.append(result)
+        told = 499 if result.fate in _GONE else result.status
+        return done(house, asked, told, ended, waited, call.first_byte_seconds)
+    finally:
+        plan.close()  # what was left under way speaks for or against nobody
 
 
 async def _cascaded(house: House, asked: Asked, caller: Caller) -> Done:
@@ -233,13 +229,23 @@ async def _reserve(
     house: House, asked: Asked, caller: Caller, price: Price | None
 ) -> Hold | Refusal:
     """Set aside the most that a call may use; a refusal says which quota is in the way."""
+    wanted = _wanted(asked, price)
+    return _hold_at_once(house, asked, caller, wanted) or await _hold(house, asked, wanted)
+
+
+def _wanted(asked: Asked, price: Price | None) -> Need:
+    route = asked.route
+    most, unpriced = route.max_output_tokens, route.allow_unpriced
+    return need(asked.ask, len(asked.body), price, most, allow_unpriced=unpriced)
+
+
+def _hold_at_once(
+    house: House, asked: Asked, caller: Caller, wanted: Need
+) -> Hold | Refusal | None:
+    """Reserve out of what this process has in hand; None where the desk has to be waited for."""
     if caller.gone:  # while it was waited to try again
         return _LEFT
-    ask, route = asked.ask, asked.route
-    most, unpriced = route.max_output_tokens, route.allow_unpriced
-    wanted = need(ask, len(asked.body), price, most, allow_unpriced=unpriced)
-    hold = house.desk.try_hold(asked.key_id, asked.tags, route.name, wanted)
-    return hold if hold is not None else await _hold(house, asked, wanted)
+    return house.desk.try_hold(asked.key_id, asked.tags, asked.route.name, wanted)
 
 
 async def _hold(house: House, asked: Asked, wanted: Need) -> Hold | Refusal:
@@ -254,13 +260,6 @@ async def _hold(house: House, asked: Asked, wanted: Need) -> Hold | Refusal:
             quota.quota_id if quota is not None else "",
         )
     return answered
-
-
-def said(failed: StillhouseError) -> Refusal:
-    """What a caller is told of a failure of ours or of theirs."""
-    if isinstance(failed, CallerError):
-        return Refusal(400, "invalid_request", str(failed))
-    return Refusal(503, "overloaded", str(failed))
 
 
 async def _refuse(
@@ -283,20 +282,22 @@ async def _close(house: House, ended: Sequence[Ended]) -> None:
         await house.keeper.close(ended[-1]._replace(last=True))
 
 
-async def tell(caller: Caller, asked: Asked, refusal: Refusal) -> None:
-    """Give a caller a failure in its own wire format."""
-    body = error_body(asked.ask.wire, refusal.status, refusal.kind, refusal.sentence)
-    headers: Headers = [
-        _JSON,
-        (b"content-length", b"%d" % len(body)),
-        (b"x-stillhouse-exchange", asked.exchange_id.encode()),
-    ]
-    after = refusal.retry_after_seconds
-    if after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(after + 0.5))))
-    if refusal.status == 429 and (after is None or after > SDK_PATIENCE_SECONDS):
-        headers.append(_NO_RETRY)
-    await caller.whole(refusal.status, headers, body)
+async def _unspoken(
+    house: House,
+    asked: Asked,
+    caller: Caller,
+    foreign: CallerError,
+    result: Ended | Failed | None,
+    ended: list[Ended],
+    waited: float,
+) -> Done:
+    """Say that the last upstream speaks nothing that this caller could be answered in."""
+    if not isinstance(result, Failed):
+        return await _refuse(house, asked, caller, said(foreign), ended, waited)
+    if not asked.more:
+        await _close(house, ended)
+        ended[-1] = ended[-1]._replace(last=True)
+    return await _give_up(house, asked, caller, result, ended, waited)
 
 
 async def _give_up(
@@ -315,7 +316,7 @@ async def _give_up(
         body = failed.body_for_caller
         headers: Headers = [
             *(field for field in failed.headers if field[0] in _PASSED_ON),
-            _JSON,
+            JSON,
             (b"content-length", b"%d" % len(body)),
             (b"x-stillhouse-exchange", asked.exchange_id.encode()),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from stillhouse.core.calls import Ended, Fate, Headers, Seen, Started
@@ -18,7 +19,7 @@ from stillhouse.dialects.translate import StreamTranslator
 from stillhouse.dialects.unfold import text_answered
 from stillhouse.flows.booking import Heard, book, expected_output, price_of
 from stillhouse.flows.house import Asked, Caller, House
-from stillhouse.flows.speaking import call_for, headers_for, spoken
+from stillhouse.flows.speaking import call_for, headers_for, way
 from stillhouse.routing.outcomes import Outcome, retry_after
 
 _OK, _CANCEL = Fate.OK, OnDisconnect.CANCEL  # members of an enumeration are dear to look up
@@ -47,6 +48,7 @@ class Attempting:
         "_attempt",
         "_called",
         "_caller",
+        "_callers_key",
         "_deployment",
         "_dialled",
         "_hold",
@@ -57,7 +59,6 @@ class Attempting:
         "_settled",
         "_started",
         "_translation",
-        "_upstream",
         "_wire",
         "first_byte_seconds",
         "price",
@@ -75,15 +76,16 @@ class Attempting:
     ) -> None:
         self._house, self._asked, self._caller = house, asked, caller
         self._deployment = deployment
-        self._upstream = upstream = house.catalogue.upstreams[deployment.upstream]
-        self._wire, self._translation = spoken(asked.ask.wire, upstream)
+        ask = asked.ask
+        upstream, self._wire, self._translation = way(house, deployment.upstream, ask.wire)
+        self._callers_key = asked.caller_key if upstream.pass_caller_key else ""
         self._attempt = Attempt(
             f"{asked.exchange_id}-{place + 1}" if place else asked.exchange_id,
             deployment.model,
             house.now_us() if place else asked.at_us,
             upstream.host,
             kind,
-            service_tier=asked.ask.service_tier,
+            service_tier=ask.service_tier,
             region=upstream.region,
         )
         self.price = price_of(house, self._attempt)
@@ -101,11 +103,6 @@ class Attempting:
         if isinstance(result, Failed):
             return result.outcome
         return Outcome(result.fate, result.status, None, True, self.first_byte_seconds)
-
-    @property
-    def _callers_key(self) -> bool:
-        """Whether the call goes out with the caller's own provider key."""
-        return self._upstream.pass_caller_key and bool(self._asked.caller_key)
 
     def _sending(self) -> Awaitable[None] | None:
         house = self._house
@@ -154,15 +151,18 @@ class Attempting:
         if asked.route.on_disconnect is _CANCEL:
             self._caller.interrupt(asyncio.current_task(house.loop))
         try:
-            key = asked.caller_key if self._callers_key else ""
             model, attempt_id = self._deployment.model, self._attempt.attempt_id
-            call = call_for(asked, model, self._wire, self._translation, attempt_id, key)
+            call = call_for(
+                asked, model, self._wire, self._translation, attempt_id, self._callers_key
+            )
             self._called = house.seconds()
             reply = await provider.send(call, self._sending)
             status = reply.status
             if asked.ask.stream and status < 300:
                 return await self._pass_stream(reply)
-            body = await reply.read()
+            body = reply.whole_body()
+            if body is None:
+                body = await reply.read()
             self._arrived()
         except UpstreamError as fault:
             self._arrived()
@@ -181,7 +181,7 @@ class Attempting:
         if status >= 300:
             heard = Heard(Fate.STATUS, status, body=body, error=upstream_message(body))
             waits = retry_after(reply.headers, house.now_us())
-            outcome = Outcome(Fate.STATUS, status, waits, caller_key=self._callers_key)
+            outcome = Outcome(Fate.STATUS, status, waits, caller_key=bool(self._callers_key))
             turned = self._translation
             told = body if turned is None else turned.error(status, body)
             return Failed(outcome, heard, reply.headers, told)
@@ -214,7 +214,8 @@ class Attempting:
                 heard = Heard(Fate.GARBAGE, reply.status, seen, text, body=body, error=str(foreign))
                 return Failed(Outcome(Fate.GARBAGE, reply.status), heard)
         ended = await self._keep(Heard(_OK, reply.status, seen, text, body=body))
-        await self._caller.whole(reply.status, self._headers(reply, len(out)), out)
+        headers = headers_for(asked.exchange_id, reply.headers, len(out))
+        await self._caller.whole(reply.status, headers, out)
         return ended
 
     async def _pass_stream(self, reply: Reply) -> Ended | Failed:
@@ -231,7 +232,8 @@ class Attempting:
                 out = eye.feed(chunk) if turned is None else _both(eye, turned, chunk)
                 if self.first_byte_seconds is None:
                     self.first_byte_seconds = self._house.seconds() - self._sent
-                    await caller.begin(reply.status, self._headers(reply, None))
+                    headers = headers_for(self._asked.exchange_id, reply.headers, None)
+                    await caller.begin(reply.status, headers)
                 if eye.ended:
                     return await self._end_stream(reply, eye, out, turned)
                 if out:
@@ -262,11 +264,12 @@ class Attempting:
         """Pass chunks on without a task in between; the last event's bytes, None without one."""
         last: bytes | None = None
         fault: Exception | None = None
+        feed = eye.feed if turned is None else partial(_both, eye, turned)
 
         def sink(chunk: bytes) -> bool:
             nonlocal last, fault
             try:
-                out = eye.feed(chunk) if turned is None else _both(eye, turned, chunk)
+                out = feed(chunk)
                 if not eye.ended:
                     return not out or push(out)
                 last = out
@@ -341,31 +344,38 @@ class Attempting:
     async def _keep(self, heard: Heard, *, last: bool = True) -> Ended:
         """Book the call, write it down, and free what was reserved beyond its cost."""
         house, first = self._house, self.first_byte_seconds
-        fate, status, seen, text, _, _, body, error = heard
-        first_ms = None if first is None else first * 1000
-        heard = Heard(fate, status, seen, text, first_ms, self._latency * 1000, body, error)
+        heard = Heard(
+            heard.fate,
+            heard.status,
+            heard.seen,
+            heard.text,
+            None if first is None else first * 1000,
+            self._latency * 1000,
+            heard.body,
+            heard.error,
+        )
         if not self._sent:  # never left, and so not in the journal yet
             await house.keeper.close(self._started)
         ended = self._ended(heard, last=last)
         unsure = house.keeper.end(ended)
         if unsure is not None:
             await unsure
-        usage = ended.attempt.usage
-        out = usage.total_output_tokens if usage is not None else 0
-        tokens = usage.total_input_tokens + out if usage is not None else 0
-        cost = sum([c.billed.pico for c in ended.charges if c.billed is not None])
+        usage, cost, out, tokens = ended.attempt.usage, 0, 0, 0
+        if usage is not None:
+            out = usage.total_output_tokens
+            tokens = usage.total_input_tokens + out
+        for charge in ended.charges:
+            if charge.billed is not None:
+                cost += charge.billed.pico
         self._settled = True
         house.desk.settle(self._hold, cost, tokens)
-        if fate is _OK and usage is not None:
+        if heard.fate is _OK and usage is not None:
             house.learn_output(self._asked.route.name, out)
         return ended
 
     def _ended(self, heard: Heard, *, last: bool = True) -> Ended:
         house, asked = self._house, self._asked
         return book(house, asked, self._started, self._wire, heard, self.price, last=last)
-
-    def _headers(self, reply: Reply, length: int | None) -> Headers:
-        return headers_for(self._asked.exchange_id, reply.headers, length)
 
     def abandon(self) -> None:
         """Free what is still reserved: something of ours has failed on the way."""

@@ -82,7 +82,7 @@ class LeasingDesk(Reserving):
         self._recalled: frozenset[str] = frozenset()
         self._down_until_us = self._beaten_us = 0
         self._wake = asyncio.Event()
-        self._asleep = self._closing = False
+        self._closing = False
         self._teller: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quotas")
 
@@ -114,11 +114,8 @@ class LeasingDesk(Reserving):
                     self.release(answered)
             raise
 
-    def settle(self, hold: Hold, cost_pico: int, tokens: int) -> None:
-        """Put what was used in place of what was reserved, and free the rest."""
-        super().settle(hold, cost_pico, tokens)
-        if self._asleep:
-            self._wake.set()
+    def _told(self) -> None:
+        self._wake.set()
 
     def _refused_at_once(self, found: Claims, need: Need, now: int) -> Denied | None:
         """What no lease can help with, and what the store has just refused."""

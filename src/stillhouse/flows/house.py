@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stillhouse.core.calls import Ask, Entry, Headers
-from stillhouse.core.catalogue import Catalogue, Route
+from stillhouse.core.catalogue import Catalogue, Route, Upstream, Wire
 from stillhouse.core.errors import StoreError
+from stillhouse.core.nouns import Noun
 from stillhouse.core.ports import Desk, Journal, Provider, TokenCounter, Watch
 from stillhouse.core.serving import Consultation
 from stillhouse.core.traffic import AttemptKind, Tags
+from stillhouse.dialects.translate import Translation
 from stillhouse.ledger.book import PriceBook
 from stillhouse.routing.health import Health
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:  # which stands on this module
 _REMEMBERED = 4096
 
 
-class Asked(NamedTuple):
+class Asked(Noun, frozen=True):
     """A request that has passed the door: who asks what of which route.
 
     `headers` are those that may go on to the upstream. `caller_key` is the caller's own provider
@@ -103,6 +105,8 @@ class Keeper:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._waiting: list[Entry] = []
+        self.start = journal.append
+        """Writes an entry before the event it speaks of; StoreError where that cannot be done."""
 
     @property
     def blocked(self) -> bool:
@@ -121,10 +125,6 @@ class Keeper:
         """Let an entry that the disk did not confirm wait again."""
         if not written.cancelled() and written.exception() is not None:
             self._waiting.append(entry)
-
-    def start(self, entry: Entry) -> Awaitable[None] | None:
-        """Write an entry before the event it speaks of; StoreError where that cannot be done."""
-        return self._journal.append(entry)
 
     def end(self, entry: Entry) -> Awaitable[None] | None:
         """Write an entry about what has happened already: it is never given up.
@@ -180,11 +180,30 @@ class Cache(Protocol):
         ...
 
 
+class Way(NamedTuple):
+    """How an upstream is spoken to for callers of one wire: in which, and by what translation."""
+
+    upstream: Upstream
+    wire: Wire
+    translation: Translation | None
+
+
+class Ways:
+    """The ways that were found in one catalogue."""
+
+    __slots__ = ("catalogue", "found")
+
+    def __init__(self, catalogue: Catalogue | None = None) -> None:
+        self.catalogue = catalogue
+        self.found: dict[tuple[str, Wire], Way] = {}
+
+
 @dataclass(slots=True)
 class House:
     """Everything that answering leans on; `catalogue` and `providers` are exchanged by a reload.
 
     `staff` are the students at work, exchanged when the policy changes; None while there are none.
+    `ways` is a memory that belongs to one catalogue, see `speaking.way`.
     """
 
     catalogue: Catalogue
@@ -204,6 +223,7 @@ class House:
     expected_output: dict[str, int] = field(default_factory=dict)
     loop: AbstractEventLoop | None = None
     staff: Staff | None = None
+    ways: Ways = field(default_factory=Ways)
 
     def learn_output(self, route: str, tokens: int) -> None:
         """Remember how long a route's answers are: what an answer nobody heard is taken to have."""

@@ -33,6 +33,7 @@ class Reserving:
         self._busy: dict[str, Lease] = {}  # those that the store has to hear of
         self._memo: dict[Key, Claims] = {}
         self._swept_us = 0
+        self._asleep = False  # whether nobody looks after what has been used
 
     def replace(
         self, everybodys: tuple[Quota, ...], of_key: Mapping[str, tuple[Quota, ...]]
@@ -55,7 +56,10 @@ class Reserving:
         """Reserve from what this process has leased; None where `hold` has to be asked."""
         if not self._everybodys and not self._of_key:
             return _NOTHING
-        return self._take(self._claims_of((key_id, tags, model)), need)
+        found = self._memo.get((key_id, tags, model))
+        if found is None or (found.until_us is not None and self._now_us() >= found.until_us):
+            found = self._claims_of((key_id, tags, model))
+        return self._take(found, need)
 
     def unreserved(self, key_id: str, tags: Tags, model: str) -> Hold:
         """Reserve nothing, for what was bought elsewhere: it is settled as use all the same.
@@ -89,6 +93,12 @@ class Reserving:
             lease.room += reserved - used
             if used > reserved and not lease.soft:
                 lease.over += used - reserved
+        if self._asleep:
+            self._told()
+
+    def _told(self) -> None:
+        """There is something to say to the store again."""
+        raise NotImplementedError
 
     def release(self, hold: Hold) -> None:
         """Undo a reservation: what it was for was never done."""

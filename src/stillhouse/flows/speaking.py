@@ -8,7 +8,7 @@ from stillhouse.core.errors import CallerError
 from stillhouse.dialects.paths import UPSTREAM_PATH
 from stillhouse.dialects.peek import with_model, with_usage
 from stillhouse.dialects.translate import Translation, translation
-from stillhouse.flows.house import Asked
+from stillhouse.flows.house import Asked, House, Way, Ways
 
 KEPT_BACK = frozenset(
     b"content-length set-cookie server date alt-svc strict-transport-security via".split()
@@ -46,6 +46,18 @@ def headers_for(exchange_id: str, said: Headers, length: int | None) -> Headers:
         headers.append((b"content-length", b"%d" % length))
     headers.append((b"x-stillhouse-exchange", exchange_id.encode()))
     return headers
+
+
+def way(house: House, upstream: str, wire: Wire) -> Way:
+    """How an upstream is spoken to for a caller of a wire; CallerError where it cannot be."""
+    ways = house.ways
+    if ways.catalogue is not house.catalogue:
+        ways = house.ways = Ways(house.catalogue)
+    found = ways.found.get((upstream, wire))
+    if found is None:
+        one = house.catalogue.upstreams[upstream]
+        found = ways.found[upstream, wire] = Way(one, *spoken(wire, one))
+    return found
 
 
 def spoken(wire: Wire, upstream: Upstream) -> tuple[Wire, Translation | None]:
@@ -88,6 +100,7 @@ def call_for(
         model,
         body,
         ask.stream,
-        (*asked.headers, (b"x-stillhouse-attempt", attempt_id.encode())),
+        asked.headers,
         caller_key,
+        attempt_id=attempt_id,
     )

@@ -26,6 +26,7 @@ from stillhouse.core.quotas import VirtualKey
 from stillhouse.dialects.faults import error_body
 from stillhouse.flows.batches import Once, Passing, QuotaError, pass_on
 from stillhouse.flows.house import House
+from stillhouse.flows.refusing import when_to_ask_again
 from stillhouse.gateway.app import NO_KEY, Limits, Other, TooLargeError, read_body
 from stillhouse.gateway.caller import AsgiCaller, Message, Receive, Scope, Send
 from stillhouse.gateway.door import Door, MisdirectedError, Visitor
@@ -252,8 +253,8 @@ async def _tell(send: Send, wire: Wire, failed: StillhouseError) -> None:
         headers += failed.headers
     if status in (408, 413):
         headers.append((b"connection", b"close"))
-    if isinstance(failed, QuotaError) and failed.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(failed.retry_after_seconds + 0.5))))
+    if isinstance(failed, QuotaError):
+        headers += when_to_ask_again(status, failed.retry_after_seconds)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -103,16 +103,13 @@ class Health:
         self._limits = limits or Limits()
         self._circuits: dict[_Key, _Circuit] = {}
         self._upset: set[_Key] = set()
-
-    @property
-    def calm(self) -> bool:
+        self.calm = True
         """Whether every breaker is closed: then nobody needs to be asked one by one."""
-        return not self._upset
 
     def began(self, deployment: Deployment, now: float) -> None:
         """A call goes out; through a half-open breaker it is the probe."""
         key = (deployment.upstream, deployment.model)
-        self._circuit(key).in_flight += 1
+        (self._circuits.get(key) or self._circuit(key)).in_flight += 1
         if self._upset:
             for one in (key, (key[0], "")):
                 if one in self._upset:
@@ -125,13 +122,12 @@ class Health:
         times gone by.
         """
         key = (deployment.upstream, deployment.model)
-        circuit = self._circuit(key)
+        circuit = self._circuits.get(key) or self._circuit(key)
         circuit.in_flight -= 1
         sign = sign_of(outcome)
         if sign is _WELL:
             heard = outcome.first_byte_seconds
             self._hear(circuit, now - began if heard is None else heard, now)
-            self._count(circuit, now)
             circuit.in_a_row = 0
             if self._upset:
                 self._close(key, began)
@@ -204,6 +200,8 @@ class Health:
         return probed is None or now - probed >= self._limits.probe_seconds
 
     def _hear(self, circuit: _Circuit, seconds: float, now: float) -> None:
+        """Count an answer, and learn how long it took."""
+        self._count(circuit, now)
         if circuit.latency < 0:
             circuit.latency = seconds
         else:
@@ -260,6 +258,7 @@ class Health:
         circuit.opened_at = now
         circuit.probed_at = None
         self._upset.add(key)
+        self.calm = False
 
     def _close(self, key: _Key, began: float) -> None:
         if key not in self._upset or began < self._circuits[key].opened_at:
@@ -269,6 +268,7 @@ class Health:
         circuit.trips = circuit.in_a_row = 0
         circuit.probed_at = None
         self._upset.discard(key)
+        self.calm = not self._upset
 
     def _release(self, key: _Key, began: float) -> None:
         """A probe that says nothing, such as one whose caller left, makes room for another."""

@@ -7,18 +7,19 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
 
 from stillhouse.core.calls import Fate, Headers
+from stillhouse.core.nouns import Noun
 
 
-class Outcome(NamedTuple):
+class Outcome(Noun, frozen=True):
     """What came of one call upstream, for those who decide what happens next.
 
     `answered` says that the caller has seen a part of it, so nothing else may follow.
     `first_byte_seconds` is what the balance by latency goes by, the whole duration where it is
     None. `caller_key` says that the call went out with the caller's own provider key: then being
-    turned away says nothing about the upstream.
+    turned away says nothing about the upstream. `unspoken` says that nothing was sent, because the
+    upstream speaks nothing that this caller could be answered in.
     """
 
     fate: Fate
@@ -27,6 +28,10 @@ class Outcome(NamedTuple):
     answered: bool = False
     first_byte_seconds: float | None = None
     caller_key: bool = False
+    unspoken: bool = False
+
+
+UNSPOKEN = Outcome(Fate.WITHDRAWN, unspoken=True)
 
 
 class Retry(Enum):
@@ -66,6 +71,8 @@ def retry_of(outcome: Outcome) -> Retry:
         return Retry.NOWHERE
     if outcome.fate is Fate.STATUS:
         return Retry.ANYWHERE if _passes(outcome.status) else Retry.NOWHERE
+    if outcome.unspoken:
+        return Retry.ELSEWHERE
     return _RETRIES.get(outcome.fate, Retry.NOWHERE)
 
 

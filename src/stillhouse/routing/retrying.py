@@ -1,4 +1,4 @@
-"""Retries and fallbacks: a generator that yields what to try next and is sent what came of it.
+"""Retries and fallbacks: a plan that says what to try next and is told what came of it.
 
 The shape of the cascade: neither sync nor async. The driver makes each call, or waits, and reports;
 the time and chance come from it.
@@ -6,46 +6,40 @@ the time and chance come from it.
 >>> from stillhouse.core.calls import Fate
 >>> from stillhouse.core.catalogue import Catalogue, Deployment, Route
 >>> route = Route("chat", (Deployment("acme", "m"), Deployment("zeta", "m")))
->>> plan = attempts(route, Catalogue({}, {}), Health(), lambda: 0.0, lambda: 0.0)
->>> next(plan)
+>>> plan = Plan(route, Catalogue({}, {}), Health(), lambda: 0.0, lambda: 0.0)
+>>> plan.begin()
 Try(deployment=Deployment(upstream='acme', ...), kind=<AttemptKind.TEACHER: 'teacher'>)
->>> plan.send(Outcome(Fate.REFUSED))
+>>> plan.after(Outcome(Fate.REFUSED))
 Try(deployment=Deployment(upstream='zeta', ...), kind=<AttemptKind.RETRY: 'retry'>)
->>> try:
-...     plan.send(Outcome(Fate.OK, 200))
-... except StopIteration as done:
-...     print(done.value.status)
-200
+>>> print(plan.after(Outcome(Fate.OK, 200)))
+None
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from stillhouse.core.calls import Fate
 from stillhouse.core.catalogue import Catalogue, Deployment, Route
+from stillhouse.core.nouns import Noun
 from stillhouse.core.traffic import AttemptKind
 from stillhouse.routing.balance import choose
 from stillhouse.routing.health import Health
 from stillhouse.routing.outcomes import Outcome, Retry, retry_of
 
 
-class Try(NamedTuple):
-    """Call this; then send the Outcome."""
+class Try(Noun, frozen=True):
+    """Call this; then say what came of it with `after`."""
 
     deployment: Deployment
     kind: AttemptKind
 
 
-class Wait(NamedTuple):
-    """Wait so long; then ask for the next step with `next`: that is always a Try."""
+class Wait(Noun, frozen=True):
+    """Wait so long; then ask what to try with `go_on`."""
 
     seconds: float
-
-
-Steps = Generator[Try | Wait, Outcome | None, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,48 +61,123 @@ class Terms:
 TERMS = Terms()
 _OK, _TEACHER = Fate.OK, AttemptKind.TEACHER  # members of an enumeration are dear to look up
 _NOT_HEARD = Outcome(Fate.INTERRUPTED)
+"""What comes of a call that is given up: nothing that speaks for or against its upstream."""
 
 
-def attempts(
-    route: Route,
-    catalogue: Catalogue,
-    health: Health,
-    draw: Callable[[], float],
-    seconds: Callable[[], float],
-    terms: Terms = TERMS,
-) -> Steps:
-    """Plan the calls of one request; returns the Outcome whose answer the caller gets, the last.
+class Plan:
+    """Plans the calls of one request; the caller gets the answer of the last.
 
-    Every outcome is sent, good ones too, because health is kept up here. Another deployment of the
+    Every outcome is told, good ones too, because health is kept up here. Another deployment of the
     route is preferred over waiting, then the fallbacks' in order; only when all that can be reached
     has failed is one of them tried again after a wait. Once the caller has seen a byte nothing is
     tried again. `max_attempts` counts all calls. Where every breaker is open, the one that opens
     soonest is tried, since an untried call is as lost as a failed one.
     """
-    now = seconds()
-    deadline = now + terms.total_seconds
-    step = _first(route, catalogue, health, now, draw)
-    failed: dict[tuple[str, str], tuple[Retry, float]] = {}
-    made = waits = 0
-    while True:
-        made += 1
-        deployment = step.deployment
-        health.began(deployment, now)
-        outcome: Outcome | None = None
-        try:
-            outcome = yield step
-        finally:
-            began, now = now, seconds()
-            health.ended(deployment, outcome or _NOT_HEARD, began, now)
-        if outcome is None:
-            raise TypeError("a Try is answered by sending an Outcome")
+
+    __slots__ = (
+        "_began",
+        "_catalogue",
+        "_draw",
+        "_first",
+        "_following",
+        "_health",
+        "_route",
+        "_seconds",
+        "_terms",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        catalogue: Catalogue,
+        health: Health,
+        draw: Callable[[], float],
+        seconds: Callable[[], float],
+        terms: Terms = TERMS,
+    ) -> None:
+        self._route, self._catalogue, self._health = route, catalogue, health
+        self._draw, self._seconds, self._terms = draw, seconds, terms
+        self._first: Deployment | None = None  # as long as it is under way
+        self._following: Generator[Try | Wait, Outcome | None, None] | None = None
+
+    def begin(self) -> Try:
+        """What to call first; most requests need no more, and so no plan of what follows."""
+        route, health = self._route, self._health
+        self._began = now = self._seconds()
+        if health.calm:  # nearly always: one of the route's own, found without looking further
+            deployments = route.deployments
+            if len(deployments) == 1:
+                step = Try(deployments[0], _TEACHER)
+            else:
+                chosen = choose(deployments, route.balance, health, now, self._draw())
+                step = Try(chosen, _TEACHER)
+        else:
+            step = _first_of_the_well(route, self._catalogue, health, now, self._draw)
+        self._first = step.deployment
+        health.began(step.deployment, now)
+        return step
+
+    def after(self, outcome: Outcome) -> Try | Wait | None:
+        """What to do after an outcome; None where that one is what the caller gets."""
+        following, first = self._following, self._first
+        if following is not None:
+            try:
+                return following.send(outcome)
+            except StopIteration:
+                return None
+        if first is None:
+            raise RuntimeError("nothing is under way that could have an outcome")
+        now, self._first = self._seconds(), None
+        self._health.ended(first, outcome, self._began, now)
         if outcome.fate is _OK:
-            return outcome
+            return None
+        self._following = _following(
+            (first, outcome, self._began, now),
+            self._route,
+            self._catalogue,
+            self._health,
+            self._draw,
+            self._seconds,
+            self._terms,
+        )
+        return next(self._following, None)
+
+    def go_on(self) -> Try:
+        """What to try after a Wait."""
+        assert self._following is not None
+        step = next(self._following)
+        assert isinstance(step, Try)
+        return step
+
+    def close(self) -> None:
+        """Give the call up that is under way, if one is: it says nothing of its upstream."""
+        if self._first is not None:
+            self._health.ended(self._first, _NOT_HEARD, self._began, self._seconds())
+            self._first = None
+        if self._following is not None:
+            self._following.close()
+
+
+def _following(
+    first: tuple[Deployment, Outcome, float, float],
+    route: Route,
+    catalogue: Catalogue,
+    health: Health,
+    draw: Callable[[], float],
+    seconds: Callable[[], float],
+    terms: Terms,
+) -> Generator[Try | Wait, Outcome | None, None]:
+    """Plan what follows a first call: where it went, what came of it, when it began and ended."""
+    deployment, outcome, began, now = first
+    deadline = began + terms.total_seconds
+    failed: dict[tuple[str, str], tuple[Retry, float]] = {}
+    made, waits = 1, 0
+    while outcome.fate is not _OK:
         again = retry_of(outcome)
         if again is Retry.COSTLY:
             again = Retry.ANYWHERE if terms.pay_twice else Retry.NOWHERE
         if again is Retry.NOWHERE or made >= route.max_attempts or now >= deadline:
-            return outcome
+            break
         free_at = now + (outcome.retry_after_seconds or 0.0)
         failed[deployment.upstream, deployment.model] = again, free_at
         options = _options(route, catalogue)
@@ -116,17 +185,28 @@ def attempts(
         if fresh is None:
             pause = _pause(options, failed, health, now)
             if pause is None or pause > terms.longest_seconds:
-                return outcome
+                break
             pause += draw() * terms.shortest_seconds * 2.0 ** min(waits, 16)
             pause = min(pause, terms.longest_seconds)
             waits += 1
             if now + pause >= deadline:
-                return outcome
+                break
             yield Wait(pause)
             now = seconds()
             fresh = _fresh(options, failed, health, now, draw)
             fresh = fresh or _soonest(options, failed, health, now)
-        step = fresh
+        made += 1
+        deployment = fresh.deployment
+        health.began(deployment, now)
+        said: Outcome | None = None
+        try:
+            said = yield fresh
+        finally:
+            began, now = now, seconds()
+            health.ended(deployment, said or _NOT_HEARD, began, now)
+        if said is None:
+            raise TypeError("a Try is answered by an Outcome")
+        outcome = said
 
 
 def hedge(route: Route, health: Health, running: Deployment, now: float, draw: float) -> Try | None:
@@ -144,15 +224,9 @@ def hedge(route: Route, health: Health, running: Deployment, now: float, draw: f
     return Try(running, AttemptKind.HEDGE) if health.admits(running, now) else None
 
 
-def _first(
+def _first_of_the_well(
     route: Route, catalogue: Catalogue, health: Health, now: float, draw: Callable[[], float]
 ) -> Try:
-    """The first call: nearly always one of a healthy route's own, found without looking further."""
-    if health.calm:
-        deployments = route.deployments
-        if len(deployments) == 1:
-            return Try(deployments[0], _TEACHER)
-        return Try(choose(deployments, route.balance, health, now, draw()), AttemptKind.TEACHER)
     options = _options(route, catalogue)
     fresh = _fresh(options, {}, health, now, draw)
     if fresh is not None:
