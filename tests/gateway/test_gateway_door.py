@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from stillhouse.core.quotas import VirtualKey
 from stillhouse.core.traffic import Tags
 from stillhouse.gateway.door import LOOPBACK_NAMES, NOBODY, PASSED_ON, Door, MisdirectedError
+from stillhouse.gateway.heads import Head
 from stillhouse.gateway.keys import KeyRing, make_key
 
 Headers = list[tuple[bytes, bytes]]
@@ -88,6 +91,53 @@ def test_an_open_endpoint_lets_everybody_in_but_not_with_a_wrong_key_of_ours() -
     assert (anybody.key, anybody.caller_key) == (NOBODY, "")
     assert (with_key.key, with_key.caller_key) == (NOBODY, "sk-mine")
     assert door(is_open=True).enter([bearer("sh-nobody-knows")]) is None
+
+
+def same_head(headers: Headers) -> Head:
+    return Head({}, [*headers, (b"content-length", b"1")])
+
+
+def test_who_was_let_in_by_a_head_is_not_looked_at_again() -> None:
+    entrance, headers = door(), [bearer(PLAIN_TOKEN)]
+    head = same_head(headers)
+    first = entrance.enter(headers, head)
+    assert first is not None
+    assert entrance.enter(headers, head) is first
+    assert first == entrance.enter(headers)
+
+
+OLD = replace(RED, expires_us=5)
+LEFT = replace(RED, revoked_us=7, expires_us=9)
+STEPS = st.one_of(
+    st.tuples(st.just("keys"), st.sampled_from([(), (PLAIN,), (RED,), (OLD,), (LEFT, PLAIN)])),
+    st.tuples(st.just("now"), st.integers(0, 10)),
+    st.tuples(st.just("open"), st.booleans()),
+    st.tuples(st.just("call"), st.integers(0, 4)),
+)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_a_head_opens_just_what_its_fields_would_open_now(steps: list[tuple[str, object]]) -> None:
+    ring, now, is_open = KeyRing([PLAIN, RED]), [0], [False]
+    entrance = Door(ring, lambda: now[0], lambda: is_open[0])
+    callers: list[Headers] = [
+        [bearer(PLAIN_TOKEN)],
+        [bearer(RED_TOKEN), (b"x-stillhouse-students", b"Never")],
+        [bearer("sk-mine")],
+        [bearer("sk-mine"), (b"x-stillhouse-key", RED_TOKEN.encode())],
+        [],
+    ]
+    known = [same_head(headers) for headers in callers]
+    for what, value in [*steps, *(("call", number) for number in range(5))]:
+        if what == "keys":
+            ring.replace(value)  # type: ignore[arg-type]
+        elif what == "now":
+            now[0] = value  # type: ignore[call-overload]
+        elif what == "open":
+            is_open[0] = bool(value)
+        else:
+            headers, head = callers[value], known[value]  # type: ignore[call-overload]
+            assert entrance.enter(headers, head) == entrance.enter(headers)
 
 
 def test_a_keys_own_tags_hold_and_headers_name_the_rest() -> None:

@@ -88,7 +88,7 @@ def test_reasons_are_counted_in_few_words(reason: str, word: str) -> None:
 def test_no_number_of_versions_fills_the_memory() -> None:
     counts = StudentCounts()
     for version in range(MOST_ROWS + 50):
-        counts.done(done(ACCEPTED._replace(version=version)))
+        counts.done(ACCEPTED._replace(version=version), 0.0)
     assert len(counts.rows) == MOST_ROWS + 1
     consulted = next(iter(student_families(counts.rows)))
     assert sum(map(int, consulted.samples.values())) == MOST_ROWS + 50  # type: ignore[arg-type]

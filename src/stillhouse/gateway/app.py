@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from random import getrandbits
 from traceback import extract_tb
+from typing import Any
 
 from stillhouse.core.catalogue import Route, Wire
 from stillhouse.core.errors import CallerError
@@ -18,8 +19,11 @@ from stillhouse.dialects.paths import SERVED
 from stillhouse.dialects.peek import peek
 from stillhouse.flows.answer import answer
 from stillhouse.flows.house import Asked, House
+from stillhouse.gateway import heads
 from stillhouse.gateway.caller import AsgiCaller, Patience, Receive, Scope, Send
+from stillhouse.gateway.cycles import ShortCycle
 from stillhouse.gateway.door import Door, MisdirectedError, with_metadata
+from stillhouse.gateway.writing import EXTENSION
 from stillhouse.ledger.names import matches
 from stillhouse.routing.catalogue import find_route
 
@@ -28,6 +32,7 @@ NO_KEY = "the key is missing, unknown, expired or revoked; send a virtual key as
 Other = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REMEMBERED = 4096
+_NOTHING: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,11 @@ class Endpoint:
     async def _serve(self, wire: Wire, scope: Scope, receive: Receive, send: Send) -> None:
         house = self.house
         began, at_us = house.seconds(), house.now_us()
+        extensions = scope.get("extensions") or _NOTHING
+        cycle: Any = extensions.get(EXTENSION)
+        short = type(cycle) is ShortCycle  # the body is here, and its caller's leaving is told
         try:
-            visitor = self.door.enter(scope["headers"])
+            visitor = self.door.enter(scope["headers"], extensions.get(heads.EXTENSION))
         except MisdirectedError as elsewhere:
             await _tell(send, wire, 421, "misdirected", str(elsewhere))
             return
@@ -76,7 +84,10 @@ class Endpoint:
             await _tell(send, wire, 401, "authentication", NO_KEY)
             return
         try:
-            body = await read_body(receive, visitor.found, self.limits)
+            if short:
+                body = _sized(cycle.take(), self.limits)
+            else:
+                body = await read_body(receive, visitor.found, self.limits)
             ask = peek(body, wire)
             route = self._route(house, visitor.key, ask.model)
         except TooLargeError as large:
@@ -95,10 +106,11 @@ class Endpoint:
             await _tell(send, wire, 404, "not_found", sentence)
             return
         caller = AsgiCaller(scope, receive, send)
-        self._patience.add(caller)
+        if not short:
+            self._patience.add(caller)
         self.in_flight += 1
         asked = Asked(
-            f"{at_us // 1000:012x}{random.getrandbits(80):020x}",
+            "%032x" % (at_us // 1000 << 80 | getrandbits(80)),
             at_us,
             began,
             ask,
@@ -108,11 +120,9 @@ class Endpoint:
             with_metadata(visitor.tags, ask.metadata) if ask.metadata else visitor.tags,
             visitor.headers,
             visitor.caller_key,
-            visitor.found.get(b"traceparent", b"").decode("latin-1"),
+            visitor.traceparent,
             visitor.key.tags.team,
-            visitor.key.students
-            and visitor.found.get(b"x-stillhouse-students", b"").lower() != b"never"
-            and not (visitor.caller_key and _on_callers_account(house, route)),
+            visitor.students and not (visitor.caller_key and _on_callers_account(house, route)),
         )
         try:
             await answer(house, asked, caller)
@@ -179,9 +189,7 @@ async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits)
     message = await receive()
     if message["type"] != "http.request":
         raise ConnectionError
-    body: bytes = message["body"]
-    if len(body) > limits.body_bytes:
-        raise _too_large(len(body), limits)
+    body = _sized(message["body"], limits)
     if not message.get("more_body"):
         return body
     parts, size = [body], len(body)
@@ -195,6 +203,12 @@ async def read_body(receive: Receive, found: dict[bytes, bytes], limits: Limits)
             if size > limits.body_bytes:
                 raise _too_large(size, limits)
     return b"".join(parts)
+
+
+def _sized(body: bytes, limits: Limits) -> bytes:
+    if len(body) > limits.body_bytes:
+        raise _too_large(len(body), limits)
+    return body
 
 
 def _too_large(size: int, limits: Limits) -> TooLargeError:

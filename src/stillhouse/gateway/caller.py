@@ -11,6 +11,7 @@ from typing import Any
 from stillhouse.core.calls import Headers
 from stillhouse.core.catalogue import Wire
 from stillhouse.dialects.faults import error_body
+from stillhouse.gateway.cycles import ShortCycle
 from stillhouse.gateway.writing import EXTENSION, write_piece, write_whole
 
 Message = MutableMapping[str, Any]
@@ -54,10 +55,12 @@ class AsgiCaller:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         extensions = scope.get("extensions")
-        self._cycle = extensions.get(EXTENSION) if extensions else None
+        self._cycle: Any = extensions.get(EXTENSION) if extensions else None
         self._over = self.gone = False
         self._watcher: asyncio.Task[None] | None = None
         self._interrupts: asyncio.Task[Any] | None = None
+        if type(self._cycle) is ShortCycle:
+            self._cycle.caller = self
 
     @property
     def push(self) -> Callable[[bytes], bool] | None:
@@ -72,7 +75,18 @@ class AsgiCaller:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._over:
+        self._leave()
+
+    def left(self) -> None:
+        """The server says that the caller has gone: it counts as if it had been watched."""
+        early = self._cycle.began + PATIENCE_SECONDS - self._cycle.loop.time()
+        if early > 0:
+            self._cycle.loop.call_later(early, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._over and not self.gone:
             self.gone = True
             if self._interrupts is not None:
                 self._interrupts.cancel()
@@ -86,6 +100,8 @@ class AsgiCaller:
         self._over = True
         if self._watcher is not None and not self._watcher.done():
             self._watcher.cancel()
+        if type(self._cycle) is ShortCycle:
+            self._cycle.caller = None
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Give a whole answer."""

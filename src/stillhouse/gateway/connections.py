@@ -3,51 +3,28 @@
 HTTP has no way to say to an idle caller that its connection is about to go: whoever sends just then
 loses a request. So a draining worker leaves idle connections open for a moment more, answers what
 still comes with `connection: close`, and only then lets go.
+
+A request goes one of two ways. The first of its kind goes through the parser; one with a head by
+which somebody was let in before, and with its whole body behind it, passes the parser by. The app
+cannot tell them apart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from stillhouse.gateway import heads
+from stillhouse.gateway.cycles import Answering, ShortCycle
+from stillhouse.gateway.heads import Around, Head, Heads
+from stillhouse.gateway.refusals import BROKEN, FULL, LARGE, LATE, SLOW
 from stillhouse.gateway.terms import Terms
-from stillhouse.gateway.writing import extensions
-
-_BODY = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
-_REFUSAL = (
-    b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"connection: close\r\n\r\n%s"
-)
-
-
-def refusal(status: bytes, code: bytes, sentence: bytes) -> bytes:
-    """An answer that ends its connection, for what never becomes a request.
-
-    >>> refusal(b"408 Request Timeout", b"slow", b"too slow").splitlines()[0]
-    b'HTTP/1.1 408 Request Timeout'
-    """
-    kind = b"server_error" if status[:1] == b"5" else b"invalid_request_error"
-    body = _BODY % (sentence, kind, code)
-    return _REFUSAL % (status, len(body), body)
-
-
-FULL = refusal(
-    b"503 Service Unavailable",
-    b"too_many_connections",
-    b"this worker has all the connections it takes; try again soon",
-)
-SLOW = refusal(b"408 Request Timeout", b"timeout", b"the request's head took too long to arrive")
-LARGE = refusal(
-    b"431 Request Header Fields Too Large",
-    b"headers_too_large",
-    b"the request's header fields are too large; send fewer or shorter ones",
-)
-BROKEN = refusal(b"400 Bad Request", b"invalid_http", b"this is no HTTP request")
-LATE = refusal(b"408 Request Timeout", b"timeout", b"the request's body took too long to arrive")
+from stillhouse.gateway.writing import EXTENSION
 
 MOST_FIELDS = 256
 """Header fields of a request; short ones cost far more memory than they have bytes."""
@@ -58,6 +35,9 @@ MOST_PIPELINED = 16
 MOST_UNWRITTEN = 32 * 2**10
 """Bytes of an answer that may wait here for a caller before no more of it is asked for."""
 
+NEVER = math.inf
+"""When a connection is closed that rests no longer, or has a timer of its own."""
+
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -65,14 +45,31 @@ class Sharing(ServerState):
     """What a worker's connections share.
 
     `linger_seconds` is None until the worker drains. `resting` are the connections that wait for
-    nothing of ours, the one that has done so for longest first.
+    nothing of ours, the one that has done so for longest first, and when they have done so for too
+    long. `heads` are those that the parser need not see again.
     """
 
     def __init__(self, terms: Terms) -> None:
         super().__init__()
         self.terms = terms
         self.linger_seconds: float | None = None
-        self.resting: dict[Connection, None] = {}
+        self.resting: dict[Connection, float] = {}
+        self.heads = Heads()
+        self.watched = False
+
+    def watch(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Look after a while at who has rested for too long: one timer for all of them."""
+        self.watched = True
+        loop.call_later(seconds, self._close_rested, loop)
+
+    def _close_rested(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.watched, now = False, loop.time()
+        for connection, until in list(self.resting.items()):
+            if until <= now:
+                connection.timeout_keep_alive_handler()
+            elif until != NEVER:
+                self.watch(loop, until - now)
+                return
 
 
 class Connection(HttpToolsProtocol):
@@ -82,6 +79,8 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._between = True
+        self._leaving = False
         self._in_head = True
         self._in_body = False
         self._upgrading = False
@@ -91,6 +90,9 @@ class Connection(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         self._late: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._answered = Answering(self.app, self.loop, self.tasks)
+        self._mark = 0
+        self._met: dict[Around, Head] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a caller in, for one that rests if need be; or say that there is no room."""
@@ -105,7 +107,7 @@ class Connection(HttpToolsProtocol):
             oldest.transport.close()
         super().connection_made(transport)
         transport.set_write_buffer_limits(MOST_UNWRITTEN)
-        state.resting[self] = None
+        state.resting[self] = NEVER
         self._late = self.loop.call_later(state.terms.header_seconds, self._refuse, SLOW)
         if state.linger_seconds is not None:
             self.shutdown()
@@ -116,13 +118,85 @@ class Connection(HttpToolsProtocol):
         self._unstall()
         self.server_state.resting.pop(self, None)
         self.pipeline.clear()
-        if self._answering is not None and not self._answering.response_complete:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+        self._answered.end()
+        last = self._answering
+        if isinstance(last, ShortCycle):
+            last.lost()
+        elif last is not None and not last.response_complete:
+            last.disconnected = True
+            last.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes come in; those that are no part of a body are counted, and what is late is told."""
+        """Bytes come in: a request that is known by its head, or something to read."""
+        last, divided = self.cycle, None
+        free = last is None or (last.response_complete and last.keep_alive)
+        if self._between and free and not self._leaving:
+            divided = heads.divide(data)
+        if divided is None:
+            self._read(data)
+            return
+        around, length, body = divided
+        head = self.server_state.heads.get(around) or self._let_in(around)
+        if head is not None:
+            self._begin(head, length, body)
+            return
+        self._read(data)
+        self._meet(around, length, body)
+
+    def _begin(self, head: Head, length: bytes, body: bytes) -> None:
+        """A request begins that is whole already; the parser stays between two messages."""
+        if self._late is not None:
+            self._in_time()
+        self._in_head = False
+        self.server_state.resting.pop(self, None)
+        cycle = self.cycle = self._answering = ShortCycle(self, body)
+        fields = head.fields.copy()
+        fields[head.place] = (heads.LENGTH, length)
+        scope = {
+            **head.scope,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "headers": fields,
+            "state": {**self.app_state},
+            "extensions": {EXTENSION: cycle, heads.EXTENSION: head},
+        }
+        self._answered.begin(cycle, scope)
+
+    def _let_in(self, around: Around) -> Head | None:
+        """The head of the request before, if it is the same and somebody was let in by it."""
+        head = self._met.pop(around, None)
+        if head is None or head.visitor is None:
+            return None
+        self.server_state.heads.keep(around, head)
+        return head
+
+    def _meet(self, around: Around, length: bytes, body: bytes) -> None:
+        """Keep the head that was read, where these bytes were one request and nothing else.
+
+        It is looked at when it comes a second time in a row, and remembered for all when it comes a
+        third, if somebody was let in by it: neither what strangers send nor what differs from
+        request to request takes up time or room.
+        """
+        self._met.clear()
+        mark, self._mark = self._mark, hash(around)
+        if mark != self._mark:
+            return
+        cycle = self.cycle
+        if not self._between or self.pipeline or self.access_log or self.limit_concurrency:
+            return
+        if cycle is None or cycle.more_body or cycle.body != body:
+            return
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        head = heads.head_of(around, length, scope, self.server_state.terms.max_header_bytes)
+        if head is not None:
+            scope["extensions"][heads.EXTENSION] = head
+            self._met[around] = head
+
+    def _read(self, data: bytes) -> None:
+        """Read; bytes that are no part of a body are counted, and what is late is told."""
+        self._between = False
         terms = self.server_state.terms
         self._large = len(data) > terms.max_header_bytes
         self._idle_bytes += len(data)
@@ -167,6 +241,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._between = False
         self._in_head = True
         self._hosts = 0
 
@@ -202,7 +277,7 @@ class Connection(HttpToolsProtocol):
         self._idle_bytes = 0
         self._in_body = True
         super().on_headers_complete()
-        self.scope["extensions"] = extensions(self.cycle)
+        self.scope["extensions"] = {EXTENSION: self.cycle}  # type: ignore[dict-item]
         if self.server_state.linger_seconds is not None:
             self.cycle.keep_alive = False
 
@@ -218,6 +293,7 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._idle_bytes = 0
         self._in_time()
+        self._between = self.parser.should_keep_alive()  # a trailer may have said that it ends
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -227,9 +303,33 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is given: the next one's turn, or a rest."""
-        super().on_response_complete()
-        if self.timeout_keep_alive_task is not None:
-            self.server_state.resting[self] = None
+        state = self.server_state
+        state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._leaving:
+            self._linger()
+        else:
+            state.resting[self] = self.loop.time() + self.timeout_keep_alive
+            if not state.watched:
+                state.watch(self.loop, self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        super()._unset_keepalive_if_required()
+        if self in self.server_state.resting:
+            self.server_state.resting[self] = NEVER
+
+    def _linger(self) -> None:
+        """Rest as long as a drain allows."""
+        self._unset_keepalive_if_required()
+        self.server_state.resting.setdefault(self, NEVER)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is no HTTP."""
@@ -237,6 +337,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End after the answer under way, or linger for a request that may be on its way."""
+        self._leaving = True
         linger = self.server_state.linger_seconds or 0.0
         self.timeout_keep_alive = linger  # type: ignore[assignment]
         if self.cycle is not None and not self.cycle.response_complete:
@@ -244,8 +345,7 @@ class Connection(HttpToolsProtocol):
             if not self.cycle.response_started:
                 self.cycle.keep_alive = False
             return
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(linger, self.timeout_keep_alive_handler)
+        self._linger()
 
     def pause_writing(self) -> None:
         """The caller does not read: it has so long to begin again."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from stillhouse.core.errors import CallerError
 from stillhouse.core.quotas import VirtualKey
 from stillhouse.core.traffic import Tags
+from stillhouse.gateway.heads import Head
+from stillhouse.gateway.keys import until_us
 
 OURS = b"sh-"
 """How the tokens of virtual keys begin."""
@@ -58,7 +59,12 @@ NOBODY = VirtualKey("", "", b"", b"")
 
 
 class Keys(Protocol):
-    """The virtual keys."""
+    """The virtual keys; `generation` is another object whenever they may be others."""
+
+    @property
+    def generation(self) -> object:
+        """Which keys are in force."""
+        ...
 
     def check(self, token: bytes, now_us: int) -> VirtualKey | None:
         """Whose token this is; None where it is nobody's, expired or revoked."""
@@ -66,13 +72,19 @@ class Keys(Protocol):
 
 
 class Visitor(NamedTuple):
-    """A caller that was let in; it prints without its headers and keys."""
+    """A caller that was let in; it prints without its headers and keys.
+
+    `found` are the fields that matter of the request that it was made for, whose length is not that
+    of the next one with the same head. `students` says whether one may answer this caller.
+    """
 
     key: VirtualKey
     tags: Tags
     headers: tuple[tuple[bytes, bytes], ...]
     caller_key: str
     found: dict[bytes, bytes]
+    traceparent: str
+    students: bool
 
     def __repr__(self) -> str:
         return f"Visitor(key={self.key.key_id!r}, tags={self.tags!r})"
@@ -103,8 +115,29 @@ class Door:
         self._admitted: set[bytes] = set()
         self._tags: dict[tuple[object, ...], Tags] = {}
 
-    def enter(self, headers: list[tuple[bytes, bytes]]) -> Visitor | None:
-        """Let a caller in; None for a missing or wrong key, MisdirectedError for a wrong Host."""
+    def enter(self, headers: list[tuple[bytes, bytes]], head: Head | None = None) -> Visitor | None:
+        """Let a caller in; None for a missing or wrong key, MisdirectedError for a wrong Host.
+
+        Who was let in by the same `head` is again, without a look at it, while the same keys are in
+        force and nothing else could turn him away. A refusal is never remembered.
+        """
+        if head is None:
+            return self._look_at(headers)
+        visitor = head.visitor
+        if (
+            visitor is not None
+            and head.keys is self._keys.generation
+            and (head.until_us is None or self._now_us() < head.until_us)
+            and (visitor.key is not NOBODY or self._open())
+        ):
+            return visitor
+        visitor = self._look_at(headers)
+        if visitor is not None:
+            head.visitor, head.keys = visitor, self._keys.generation
+            head.until_us = until_us(visitor.key)
+        return visitor
+
+    def _look_at(self, headers: list[tuple[bytes, bytes]]) -> Visitor | None:
         found = {name: value for name, value in headers if name in _READ}
         host = found.get(b"host", b"")
         if self._hosts is not None and host not in self._admitted:
@@ -130,7 +163,15 @@ class Door:
         passed: tuple[tuple[bytes, bytes], ...] = ()
         if not PASSED_ON.isdisjoint(found):
             passed = tuple([field for field in found.items() if field[0] in PASSED_ON])
-        return Visitor(key, self._tags_of(key, found), passed, caller_key, found)
+        return Visitor(
+            key,
+            self._tags_of(key, found),
+            passed,
+            caller_key,
+            found,
+            found.get(b"traceparent", b"").decode("latin-1"),
+            key.students and found.get(b"x-stillhouse-students", b"").lower() != b"never",
+        )
 
     def check_host(self, said: bytes) -> None:
         """Raise MisdirectedError where a Host field names another server."""
@@ -192,7 +233,7 @@ def with_metadata(tags: Tags, metadata: Mapping[str, object]) -> Tags:
         for tag in _TAGS.values()
         if not getattr(tags, tag) and isinstance(value := metadata.get(tag), str)
     }
-    return replace(tags, **said) if said else tags
+    return tags._replace(**said) if said else tags
 
 
 def _token(found: dict[bytes, bytes]) -> bytes:

@@ -82,8 +82,18 @@ def make_key(
     return key, token
 
 
+def until_us(key: VirtualKey) -> int | None:
+    """The instant from which on a key holds no more; None where it has none."""
+    expires, revoked = key.expires_us, key.revoked_us
+    if expires is None or revoked is None:
+        return revoked if expires is None else expires
+    return min(expires, revoked)
+
+
 class KeyRing:
     """The keys in memory; `replace` puts others in force at once.
+
+    `generation` is another object whenever they may be others.
 
     A token that was checked is remembered by the SHA-256 of the whole of it, never by a part; only
     tokens that are right are remembered, so there are never more of them than keys.
@@ -97,6 +107,7 @@ class KeyRing:
     def __init__(self, keys: Iterable[VirtualKey] = ()) -> None:
         self._keys: dict[bytes, VirtualKey] = {}
         self._right: dict[bytes, VirtualKey] = {}
+        self.generation: object = None
         self.replace(keys)
 
     def replace(self, keys: Iterable[VirtualKey]) -> None:
@@ -106,6 +117,7 @@ class KeyRing:
             if found.setdefault(key.key_id.encode(), key) is not key:
                 raise CallerError(f"two keys have the id {key.key_id!r}; revoke one of them")
         self._keys, self._right = found, {}
+        self.generation = object()
 
     def check(self, token: str | bytes, now_us: int) -> VirtualKey | None:
         """The key of a token; None where it is wrong, expired or revoked, and no word of which."""
@@ -117,11 +129,8 @@ class KeyRing:
             if key is None:
                 return None
             self._right[mark] = key
-        if key.expires_us is not None and now_us >= key.expires_us:
-            return None
-        if key.revoked_us is not None and now_us >= key.revoked_us:
-            return None
-        return key
+        until = until_us(key)
+        return None if until is not None and now_us >= until else key
 
     def _compare(self, token: bytes) -> VirtualKey | None:
         """Compare the whole token in constant time, also where there is no such key."""

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from stillhouse.core.calls import Done
 from stillhouse.core.learning import Answerer
 from stillhouse.core.serving import Consultation
 from stillhouse.flows.certificates import Holding
@@ -81,13 +80,8 @@ class StudentCounts:
         """What was counted so far."""
         return list(self._rows.values())
 
-    def done(self, done: Done) -> None:
-        """Count a request that has ended, if a student had to do with it."""
-        note = done.consultation
-        if note is not None:
-            self._count(note, done.student_seconds)
-
-    def _count(self, note: Consultation, seconds: float) -> None:
+    def done(self, note: Consultation, seconds: float) -> None:
+        """Count a request that a student had to do with, and for how long it was waited for."""
         outcome, reason = outcome_of(note)
         key = (note.task, str(note.version), outcome, reason)
         row = self._rows.get(key)

@@ -6,20 +6,14 @@ it uses plain ASGI, where head and body are two system calls and a piece needs a
 
 from __future__ import annotations
 
-from typing import Any
-
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from stillhouse.core.calls import Headers
+from stillhouse.gateway.cycles import UNHEARD
 
 EXTENSION = "stillhouse.cycle"
 
 _LONG = 16 * 2**10
-
-
-def extensions(cycle: RequestResponseCycle) -> dict[str, Any]:
-    """What a request's scope has under `extensions`."""
-    return {EXTENSION: cycle}
 
 
 def write_piece(cycle: RequestResponseCycle, piece: bytes) -> bool:
@@ -48,7 +42,8 @@ def write_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body
     cycle.waiting_for_100_continue = False
     cycle.response_started = cycle.response_complete = True
     cycle.transport.write(b"".join(parts))
-    cycle.message_event.set()
+    if cycle.message_event is not UNHEARD:
+        cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
