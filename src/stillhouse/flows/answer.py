@@ -49,10 +49,10 @@ def answer(house: House, asked: Asked, caller: Caller) -> Coroutine[Any, Any, Do
     the caller's last byte does. A stream that dies is ended in the caller's own wire format and
     never continued by another model.
     """
-    if house.keeper.blocked:
+    if house.keeper.waiting and house.keeper.blocked:
         sentence = "the journal cannot be written, so nothing is bought: free space on its disk"
         return _refuse(house, asked, caller, Refusal(503, "overloaded", sentence), [], 0.0)
-    key = key_of(asked)
+    key = key_of(asked) if asked.route.cache_seconds else None
     if key is not None:
         return _remembered(house, asked, caller, key)
     return (_ask if house.staff is None else _cascaded)(house, asked, caller)
@@ -96,14 +96,15 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
             try:
                 kind = asked.kind if not ended and step.kind is _TEACHER else step.kind
                 call = make(house, asked, caller, step.deployment, kind, len(ended))
-                wanted = _wanted(asked, call.price)
+                held = _hold_at_once(house, asked, caller, call.price)
             except CallerError as foreign:
                 following = plan.after(UNSPOKEN)
                 if following is None:
                     return await _unspoken(house, asked, caller, foreign, result, ended, waited)
                 step = following
                 continue
-            held = _hold_at_once(house, asked, caller, wanted) or await _hold(house, asked, wanted)
+            if isinstance(held, Need):
+                held = await _hold(house, asked, held)
             if isinstance(held, Refusal):
                 return await _refuse(house, asked, caller, held, ended, waited)
             try:
@@ -119,9 +120,8 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
             if caller.gone and isinstance(result, Failed):
                 break
             following = plan.after(call.outcome(result))
-            if following is None:
+            if following is None or not isinstance(result, Failed):  # an answer ends the plan
                 break
-            assert isinstance(result, Failed)  # an answer ends the plan
             step = following
             ended.append(await call.close(result, last=False))
         if isinstance(result, Failed):
@@ -229,23 +229,20 @@ async def _reserve(
     house: House, asked: Asked, caller: Caller, price: Price | None
 ) -> Hold | Refusal:
     """Set aside the most that a call may use; a refusal says which quota is in the way."""
-    wanted = _wanted(asked, price)
-    return _hold_at_once(house, asked, caller, wanted) or await _hold(house, asked, wanted)
-
-
-def _wanted(asked: Asked, price: Price | None) -> Need:
-    route = asked.route
-    most, unpriced = route.max_output_tokens, route.allow_unpriced
-    return need(asked.ask, len(asked.body), price, most, allow_unpriced=unpriced)
+    held = _hold_at_once(house, asked, caller, price)
+    return await _hold(house, asked, held) if isinstance(held, Need) else held
 
 
 def _hold_at_once(
-    house: House, asked: Asked, caller: Caller, wanted: Need
-) -> Hold | Refusal | None:
-    """Reserve out of what this process has in hand; None where the desk has to be waited for."""
+    house: House, asked: Asked, caller: Caller, price: Price | None
+) -> Hold | Refusal | Need:
+    """Reserve out of what this process has in hand; what is needed, where that does not suffice."""
     if caller.gone:  # while it was waited to try again
         return _LEFT
-    return house.desk.try_hold(asked.key_id, asked.tags, asked.route.name, wanted)
+    route = asked.route
+    most, unpriced = route.max_output_tokens, route.allow_unpriced
+    wanted = need(asked.ask, len(asked.body), price, most, allow_unpriced=unpriced)
+    return house.desk.try_hold(asked.key_id, asked.tags, route.name, wanted) or wanted
 
 
 async def _hold(house: House, asked: Asked, wanted: Need) -> Hold | Refusal:

@@ -104,19 +104,20 @@ class Keeper:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._waiting: list[Entry] = []
+        self.waiting: list[Entry] = []
+        """What is still to be written."""
         self.start = journal.append
         """Writes an entry before the event it speaks of; StoreError where that cannot be done."""
 
     @property
     def blocked(self) -> bool:
         """Try again to write what waits, and say whether something still does."""
-        while self._waiting:
+        while self.waiting:
             try:
-                written = self._journal.append(self._waiting[0])
+                written = self._journal.append(self.waiting[0])
             except StoreError:
                 return True
-            entry = self._waiting.pop(0)
+            entry = self.waiting.pop(0)
             if written is not None:
                 ensure_future(written).add_done_callback(partial(self._doubt, entry))
         return False
@@ -124,20 +125,20 @@ class Keeper:
     def _doubt(self, entry: Entry, written: Future[None]) -> None:
         """Let an entry that the disk did not confirm wait again."""
         if not written.cancelled() and written.exception() is not None:
-            self._waiting.append(entry)
+            self.waiting.append(entry)
 
     def end(self, entry: Entry) -> Awaitable[None] | None:
         """Write an entry about what has happened already: it is never given up.
 
         What is returned, if anything, has to be awaited: the disk has not confirmed it yet.
         """
-        if self._waiting:
-            self._waiting.append(entry)
+        if self.waiting:
+            self.waiting.append(entry)
             return None
         try:
             written = self._journal.append(entry)
         except StoreError:
-            self._waiting.append(entry)
+            self.waiting.append(entry)
             return None
         return None if written is None else self._confirmed(entry, written)
 
@@ -151,7 +152,7 @@ class Keeper:
         try:
             await written
         except StoreError:
-            self._waiting.append(entry)
+            self.waiting.append(entry)
 
 
 class Remembered(NamedTuple):

@@ -127,7 +127,7 @@ class Health:
         sign = sign_of(outcome)
         if sign is _WELL:
             heard = outcome.first_byte_seconds
-            self._hear(circuit, now - began if heard is None else heard, now)
+            self._count(circuit, now, now - began if heard is None else heard)
             circuit.in_a_row = 0
             if self._upset:
                 self._close(key, began)
@@ -199,9 +199,14 @@ class Health:
         probed = circuit.probed_at
         return probed is None or now - probed >= self._limits.probe_seconds
 
-    def _hear(self, circuit: _Circuit, seconds: float, now: float) -> None:
-        """Count an answer, and learn how long it took."""
-        self._count(circuit, now)
+    def _count(self, circuit: _Circuit, now: float, seconds: float | None = None) -> None:
+        """Count a call; of one that was answered learn how long it took."""
+        kept = exp((circuit.heard_at - now) / self._limits.window_seconds)
+        circuit.calls = circuit.calls * kept + 1.0
+        circuit.failures *= kept
+        circuit.heard_at = now
+        if seconds is None:
+            return
         if circuit.latency < 0:
             circuit.latency = seconds
         else:
@@ -209,12 +214,6 @@ class Health:
             kept = min(kept, 0.9)  # many answers at one instant must be heard too
             circuit.latency += (1 - kept) * (seconds - circuit.latency)
         circuit.latency_at = now
-
-    def _count(self, circuit: _Circuit, now: float) -> None:
-        kept = exp((circuit.heard_at - now) / self._limits.window_seconds)
-        circuit.calls = circuit.calls * kept + 1.0
-        circuit.failures *= kept
-        circuit.heard_at = now
 
     def _fail(
         self,
