@@ -253,6 +253,7 @@ def test_an_upstream_that_cannot_be_asked_is_passed_over_for_one_that_can(stage:
     run(stage, "lists", "b")
     assert stage.reader.status == 200
     assert [call.model for call in stage.b.calls] == ["m"]
+    assert [entry.attempt.kind for entry in stage.journal.ended] == [AttemptKind.TEACHER]
     assert all(one.in_flight == 0 for one in stage.house.health.standings(stage.now))
     assert stage.house.health.calm
     stage.check_books()

@@ -34,7 +34,7 @@ from stillhouse.ledger.prices import Price
 from stillhouse.routing.outcomes import UNSPOKEN
 from stillhouse.routing.retrying import TERMS, Plan, Terms, Try, Wait
 
-_TEACHER = AttemptKind.TEACHER  # a member of an enumeration is dear to look up
+_FALLBACK = AttemptKind.FALLBACK  # a member of an enumeration is dear to look up
 _PAYING_TWICE = Terms(pay_twice=True)
 _GONE = (Fate.CALLER_GONE, Fate.WITHDRAWN)
 _LEFT = Refusal(499, "invalid_request", "the caller left")
@@ -94,7 +94,7 @@ async def _ask(house: House, asked: Asked, caller: Caller) -> Done:
                 await house.sleep(step.seconds)
                 step = plan.go_on()
             try:
-                kind = asked.kind if not ended and step.kind is _TEACHER else step.kind
+                kind = step.kind if ended or step.kind is _FALLBACK else asked.kind
                 call = make(house, asked, caller, step.deployment, kind, len(ended))
                 held = _hold_at_once(house, asked, caller, call.price)
             except CallerError as foreign:
